@@ -1,0 +1,87 @@
+//! The agent's process: from fork to execve.
+
+use crate::error::{At, During, Errno, Error, Failure, Step};
+use crate::layers::Layers;
+use crate::lock::{self, Room};
+use crate::orders::{Flags, PROGRAM_FD};
+use crate::{report, sys};
+
+/// Forks the agent's process, which locks itself while init puts its own filter on; it goes on
+/// to execve only when both are in force. The pid of the agent is returned.
+pub fn start(room: &mut Room) -> Result<i32, Failure> {
+    let pipe = sys::pipe().at("pipe2").during(Step::FORK)?;
+    let pid = sys::fork().at("clone").during(Step::FORK)?;
+    if pid == 0 {
+        let failure = match become_agent(room, pipe) {
+            Err(failure) => failure,
+            Ok(()) => Failure { step: Step::EXEC, error: exec(room) },
+        };
+        report::send(&failure);
+        sys::exit(report::HARNESS_FAILED);
+    }
+    lock::own_side(room)?;
+    let_go(room, pipe.1).during(Step::FORK)?;
+    Ok(pid)
+}
+
+/// Tells the agent's process to go on, and keeps nothing open. With the report pipe closed on
+/// both sides, by execve on the agent's, the shim knows that the agent was started.
+fn let_go(room: &Room, go_end: sys::Fd) -> Result<(), Error> {
+    sys::write(go_end, b"!").at("write(go)")?;
+    // The status file, the report pipe, perhaps the program, this pipe: in a row.
+    for fd in room.status_fd..=go_end {
+        sys::close(fd).at("close")?;
+    }
+    Ok(())
+}
+
+/// The child's side: its own session, default signals, the last locks, and the word of init.
+fn become_agent(room: &mut Room, pipe: (sys::Fd, sys::Fd)) -> Result<(), Failure> {
+    prepare(room, pipe.1).during(Step::FORK)?;
+    lock::agent_side(room)?;
+    wait_for(pipe.0).during(Step::FORK)
+}
+
+fn prepare(room: &Room, go_end: sys::Fd) -> Result<(), Error> {
+    sys::close(go_end).at("close")?;
+    sys::setsid().at("setsid")?;
+    if !room.layers().contains(Layers::PID) {
+        // No pid namespace takes the agent along when init dies.
+        sys::set_death_signal(libc::SIGKILL).at("prctl(PR_SET_PDEATHSIG)")?;
+    }
+    // execve keeps ignored signals ignored: those that whoever started the shim had set so.
+    let ignored = room.status()?.hex("SigIgn").ok_or(Error::not_in_force("SigIgn"))?;
+    for signal in (1..=64).filter(|n| ignored & (1 << (n - 1)) != 0) {
+        sys::set_default_action(signal).at("rt_sigaction(SIG_DFL)")?;
+    }
+    Ok(())
+}
+
+fn wait_for(wait_end: sys::Fd) -> Result<(), Error> {
+    let mut go = [0; 1];
+    if sys::read(wait_end, &mut go).at("read(go)")? != 1 {
+        sys::exit(report::HARNESS_FAILED); // init has failed and said so
+    }
+    sys::set_signal_mask(0).at("rt_sigprocmask(none)")
+}
+
+/// Tries the candidates as execvp(3) does. Returns only when all have failed: the error of the
+/// first that was there, else of the last.
+fn exec(room: &Room) -> Error {
+    let (argv, envp) = (room.orders.argv(), room.orders.envp());
+    if room.orders.flags().contains(Flags::PROGRAM_FD) {
+        return failed("execveat(program)", b"", sys::execve_fd(PROGRAM_FD, argv, envp));
+    }
+    let mut error = failed("execve(no candidate)", b"", Errno::ENOENT);
+    for path in room.orders.candidates() {
+        let errno = sys::execve(path, argv, envp);
+        if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) {
+            error = failed("execve", path.to_bytes(), errno);
+        }
+    }
+    error
+}
+
+fn failed(what: &'static str, object: &'static [u8], errno: Errno) -> Error {
+    Error { errno, what, object }
+}

@@ -1,0 +1,173 @@
+//! The orders of a room: one block of memory, written by the shim, received by init over a
+//! descriptor. A command line or environment could be read by the agent through `/proc/1`.
+//!
+//! Shape: 64-bit words in native order. A header of [`HEADER`] words, the values and the strings'
+//! offsets that it counts, then NUL-terminated strings. An offset is in bytes from the start of
+//! the block; `Orders::check` turns it into a pointer, where it stands.
+//!
+//! | words | content |
+//! |---|---|
+//! | 0 | [`MAGIC`] |
+//! | 1 | size of the block in bytes, a multiple of 8 |
+//! | 2 | layers to put in force |
+//! | 3 | [`Flags`] |
+//! | 4 | layers whose `apply` is left out, for tests: the read-back must then refuse |
+//! | 5..12 | the host's namespace inodes, in the order of `NAMESPACES` |
+//! | 12..17 | counts: rlimits, grants, candidates, argv, envp |
+//! | values | rlimits: resource, limit · grants: access rights |
+//! | offsets | grants: path · candidates: path · argv, then 0 · envp, then 0 |
+
+use core::ffi::CStr;
+
+use bitflags::bitflags;
+
+use crate::error::{At, Errno, Error};
+use crate::layers::Layers;
+use crate::sys;
+
+/// First word: the version of this layout, in the last byte.
+pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor1");
+/// Words before the tables.
+pub const HEADER: usize = 17;
+/// The descriptor that init finds the orders at.
+pub const ORDERS_FD: i32 = 3;
+/// The descriptor that init reports a failed step on; it closes when the agent was started.
+pub const REPORT_FD: i32 = 4;
+/// The descriptor that the program is at, if `Flags::PROGRAM_FD` is set.
+pub const PROGRAM_FD: i32 = 5;
+
+bitflags! {
+    /// Variations of a launch.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u64 {
+        /// Accept an older Landlock ABI than the profile needs.
+        const BEST_EFFORT = 1 << 0;
+        /// Refusals of the filter answer 4095, which no kernel path returns: for experiments.
+        const MARKED = 1 << 1;
+        /// The program is [`PROGRAM_FD`], not a path.
+        const PROGRAM_FD = 1 << 2;
+    }
+}
+
+/// Where each table begins, in words.
+#[derive(Clone, Copy, Debug)]
+struct Tables {
+    rlimits: usize,
+    accesses: usize,
+    paths: usize,
+    candidates: usize,
+    argv: usize,
+    envp: usize,
+    end: usize,
+}
+
+/// A block whose every offset has been checked.
+#[derive(Debug)]
+pub struct Orders<'a> {
+    words: &'a [u64],
+    at: Tables,
+}
+
+/// Where the tables lie; `None` if they do not lie within `words`.
+fn tables(words: &[u64]) -> Option<Tables> {
+    let mut counts = [0usize; 5];
+    for (count, word) in counts.iter_mut().zip(words.get(12..HEADER)?) {
+        // None is longer than the block, so no sum below overflows.
+        *count = usize::try_from(*word).ok().filter(|n| *n <= words.len())?;
+    }
+    let [rlimits, grants, candidates, argv, envp] = counts;
+    let mut at = Tables { rlimits: HEADER, accesses: 0, paths: 0, candidates: 0, argv: 0, envp: 0, end: 0 };
+    at.accesses = at.rlimits + 2 * rlimits;
+    at.paths = at.accesses + grants;
+    at.candidates = at.paths + grants;
+    at.argv = at.candidates + candidates;
+    at.envp = at.argv + argv + 1;
+    at.end = at.envp + envp + 1;
+    (argv > 0 && at.end <= words.len()).then_some(at)
+}
+
+impl<'a> Orders<'a> {
+    /// Maps the block behind [`ORDERS_FD`], closes the descriptor, checks the block.
+    pub fn receive() -> Result<Orders<'static>, Error> {
+        let words = sys::map_words(ORDERS_FD).at("mmap(descriptor 3)")?;
+        sys::close(ORDERS_FD).at("close(descriptor 3)")?;
+        Orders::check(words).ok_or(Errno::EINVAL).at("check(the block of orders)")
+    }
+
+    /// Checks the block and turns offsets into pointers. `None`: another version, another size
+    /// than it says, a table or string outside of it, an argument list without an end or without
+    /// a first word.
+    pub fn check(words: &'a mut [u64]) -> Option<Orders<'a>> {
+        let size = size_of_val(words) as u64;
+        if words.get(..2) != Some(&[MAGIC, size]) {
+            return None;
+        }
+        let at = tables(words)?;
+        let strings = (at.end * 8) as u64..size;
+        let base = words.as_ptr().expose_provenance() as u64;
+        let ends = [at.envp - 1, at.end - 1];
+        for n in at.paths..at.end {
+            let word = words.get_mut(n)?;
+            if ends.contains(&n) != (*word == 0) || *word != 0 && !strings.contains(word) {
+                return None;
+            }
+            *word += if *word == 0 { 0 } else { base };
+        }
+        sys::ends_in_nul(words).then_some(Orders { words, at })
+    }
+
+    fn word(&self, n: usize) -> u64 {
+        self.words.get(n).copied().unwrap_or(0)
+    }
+
+    /// The string that word `n`, one of the offsets, points to.
+    fn string(&self, n: usize) -> &'a CStr {
+        sys::string_in(self.words, self.word(n))
+    }
+
+    /// The layers to put in force. Bits of a later version are kept: they fail the read-back.
+    pub fn layers(&self) -> Layers {
+        Layers::from_bits_retain(u32::try_from(self.word(2)).unwrap_or(u32::MAX))
+    }
+
+    /// Variations of this launch.
+    pub fn flags(&self) -> Flags {
+        Flags::from_bits_retain(self.word(3))
+    }
+
+    /// Layers whose `apply` is left out. They are still read back, so this can only refuse.
+    pub fn omitted(&self) -> Layers {
+        Layers::from_bits_truncate(u32::try_from(self.word(4)).unwrap_or(0))
+    }
+
+    /// The inode of the host's namespace number `n` of `NAMESPACES`.
+    pub fn host_namespace(&self, n: usize) -> u64 {
+        self.word(5 + n)
+    }
+
+    /// Resource and limit, soft and hard alike; getrlimit(2).
+    pub fn rlimits(&self) -> impl Iterator<Item = (u64, u64)> {
+        (self.at.rlimits..self.at.accesses).step_by(2).map(|n| (self.word(n), self.word(n + 1)))
+    }
+
+    /// Landlock access rights and the path they are granted beneath.
+    pub fn grants(&self) -> impl Iterator<Item = (u64, &'a CStr)> {
+        let (values, paths) = (self.at.accesses, self.at.paths);
+        (0..paths - values).map(move |n| (self.word(values + n), self.string(paths + n)))
+    }
+
+    /// The paths that the program may be at, in the order of PATH.
+    pub fn candidates(&self) -> impl Iterator<Item = &'a CStr> {
+        (self.at.candidates..self.at.argv).map(|n| self.string(n))
+    }
+
+    /// NULL-terminated, for execve.
+    pub fn argv(&self) -> &'a [u64] {
+        self.words.get(self.at.argv..self.at.envp).unwrap_or(&[0])
+    }
+
+    /// NULL-terminated, for execve.
+    pub fn envp(&self) -> &'a [u64] {
+        self.words.get(self.at.envp..self.at.end).unwrap_or(&[0])
+    }
+}

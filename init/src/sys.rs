@@ -1,0 +1,485 @@
+//! Every raw system call of the crate, typed. The one file with `unsafe`, `rt.rs` apart.
+//!
+//! A wrapper names its man page; a SAFETY line says what the kernel does with memory. Results are
+//! decoded here: a number from -4095 to -1 is an [`Errno`].
+
+use core::ffi::CStr;
+
+use sc::nr;
+
+use crate::bpf::SockFilter;
+use crate::error::{Errno, RECORD, Record};
+
+/// A file descriptor that the caller keeps open for as long as it is used.
+pub type Fd = i32;
+
+// Not in `sc`: the same numbers on every architecture (asm-generic, since Linux 5.13).
+const LANDLOCK_CREATE_RULESET: usize = 444;
+const LANDLOCK_ADD_RULE: usize = 445;
+const LANDLOCK_RESTRICT_SELF: usize = 446;
+
+/// Splits what a system call returned: -4095..=-1 is an errno.
+pub fn check(ret: usize) -> Result<usize, Errno> {
+    if ret > usize::MAX - 4095 {
+        // 1..=4095 by the test above.
+        #[allow(clippy::cast_possible_truncation)]
+        return Err(Errno(ret.wrapping_neg() as u16));
+    }
+    Ok(ret)
+}
+
+/// A descriptor, signal or flag word as the kernel reads it: sign-extended.
+#[allow(clippy::cast_sign_loss)]
+const fn int(n: i32) -> usize {
+    n as isize as usize
+}
+
+/// The low 32 bits of a result that the kernel defines as `int`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
+const fn to_int(n: usize) -> i32 {
+    n as i32
+}
+
+/// prctl(2) with four plain arguments: for options that take no pointer.
+fn prctl(option: i32, a: usize, b: usize, c: usize) -> Result<usize, Errno> {
+    // SAFETY: the options used in this file take numbers; the kernel touches no memory of ours.
+    check(unsafe { sc::syscall5(nr::PRCTL, int(option), a, b, c, 0) })
+}
+
+/// close(2).
+pub fn close(fd: Fd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall1(nr::CLOSE, int(fd)) }).map(drop)
+}
+
+/// close_range(2), Linux 5.9: closes every descriptor from `first` on.
+pub fn close_from(first: Fd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall3(nr::CLOSE_RANGE, int(first), 0xffff_ffff, 0) }).map(drop)
+}
+
+/// fcntl(2), F_SETFD FD_CLOEXEC.
+pub fn set_cloexec(fd: Fd) -> Result<(), Errno> {
+    let flag = int(libc::FD_CLOEXEC);
+    // SAFETY: F_SETFD takes a number.
+    check(unsafe { sc::syscall3(nr::FCNTL, int(fd), int(libc::F_SETFD), flag) }).map(drop)
+}
+
+/// open(2) relative to the root or cwd; the descriptor is close-on-exec.
+pub fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
+    let flags = int(flags | libc::O_CLOEXEC);
+    // SAFETY: `path` is NUL-terminated and outlives the call; the kernel only reads it.
+    let fd = unsafe { sc::syscall4(nr::OPENAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), flags, 0) };
+    check(fd).map(to_int)
+}
+
+/// read(2).
+pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `to.len()` bytes into `to`, which is borrowed for it.
+    check(unsafe { sc::syscall3(nr::READ, int(fd), to.as_mut_ptr().expose_provenance(), to.len()) })
+}
+
+/// pread64(2) from offset 0.
+pub fn read_start(fd: Fd, to: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: as for `read`.
+    check(unsafe { sc::syscall4(nr::PREAD64, int(fd), to.as_mut_ptr().expose_provenance(), to.len(), 0) })
+}
+
+/// write(2).
+pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel reads `bytes.len()` bytes of `bytes`, which outlive the call.
+    check(unsafe { sc::syscall3(nr::WRITE, int(fd), bytes.as_ptr().expose_provenance(), bytes.len()) })
+}
+
+/// The bytes of a [`Record`], as they cross the report pipe.
+pub fn record_bytes(record: &Record) -> &[u8] {
+    // SAFETY: `Record` is repr(C) of integers and byte arrays without padding (96 = 2 + 2 + 28 + 64,
+    // asserted beside the type), so all its bytes are initialised; the borrow keeps it alive.
+    unsafe { core::slice::from_raw_parts((&raw const *record).cast(), RECORD) }
+}
+
+/// The [`Record`] of 96 bytes. Any are one: its fields have no forbidden values.
+pub fn record_from(bytes: &[u8; RECORD]) -> Record {
+    // SAFETY: every bit pattern is a valid `Record` (integers and byte arrays); read unaligned.
+    unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() }
+}
+
+/// Whether every string in `block` ends within it.
+pub fn ends_in_nul(block: &[u64]) -> bool {
+    block.last().is_some_and(|w| w.to_ne_bytes().last() == Some(&0))
+}
+
+/// The NUL-terminated string at the address `at`; empty if that is not within `block`.
+pub fn string_in(block: &[u64], at: u64) -> &CStr {
+    let offset = at.wrapping_sub(block.as_ptr().expose_provenance() as u64);
+    if offset >= size_of_val(block) as u64 || !ends_in_nul(block) {
+        return c"";
+    }
+    // SAFETY: the string begins within `block` and ends at the latest with its last byte, which is
+    // NUL; words are plain initialised memory, borrowed for as long as the string.
+    unsafe { CStr::from_ptr(block.as_ptr().byte_add(word(offset)).cast()) }
+}
+
+/// fstat(2) and mmap(2): the whole file behind `fd`, private and writable, for good.
+pub fn map_words(fd: Fd) -> Result<&'static mut [u64], Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct stat`, of the same layout as `libc::stat`.
+    check(unsafe { sc::syscall2(nr::FSTAT, int(fd), (&raw mut stat).expose_provenance()) })?;
+    let size = usize::try_from(stat.st_size).map_err(|_| Errno::EINVAL)?;
+    if size == 0 || !size.is_multiple_of(8) {
+        return Err(Errno::EINVAL);
+    }
+    let prot = int(libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: a new mapping at an address that the kernel chooses: no memory of ours is affected.
+    let at = check(unsafe {
+        sc::syscall6(nr::MMAP, 0, size, prot, int(libc::MAP_PRIVATE), int(fd), 0)
+    })?;
+    let at = core::ptr::with_exposed_provenance_mut::<u64>(at);
+    // SAFETY: `size` bytes are mapped at `at`, page-aligned, read and write, never unmapped, and
+    // referred to by nothing else. The file is sealed, so no access faults.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at, size / 8) })
+}
+
+/// stat(2), only the inode: it names a namespace where `path` is one of `/proc/self/ns`.
+pub fn inode(path: &CStr) -> Result<u64, Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    let to = (&raw mut stat).expose_provenance();
+    // SAFETY: the kernel reads `path`, NUL-terminated, and writes one `struct stat`.
+    let ret =
+        unsafe { sc::syscall4(nr::NEWFSTATAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), to, 0) };
+    check(ret)?;
+    Ok(stat.st_ino)
+}
+
+/// statfs(2), only the magic number of the file-system type.
+pub fn fs_magic(path: &CStr) -> Result<u64, Errno> {
+    // SAFETY: an all-zero `statfs` is valid (integers only).
+    let mut fs: libc::statfs64 = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel reads `path` and writes one `struct statfs`, of this layout on 64 bits.
+    check(unsafe { sc::syscall2(nr::STATFS, path.as_ptr().expose_provenance(), (&raw mut fs).expose_provenance()) })?;
+    Ok(fs.f_type.cast_unsigned())
+}
+
+/// getcwd(2): the length with the NUL. Outside the root it begins with `(unreachable)`.
+pub fn getcwd(to: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `to.len()` bytes.
+    check(unsafe { sc::syscall2(nr::GETCWD, to.as_mut_ptr().expose_provenance(), to.len()) })
+}
+
+/// getpid(2).
+pub fn getpid() -> i32 {
+    // SAFETY: no memory is passed.
+    to_int(unsafe { sc::syscall0(nr::GETPID) })
+}
+
+/// getppid(2); 0 when the parent is in another pid namespace.
+pub fn getppid() -> i32 {
+    // SAFETY: no memory is passed.
+    to_int(unsafe { sc::syscall0(nr::GETPPID) })
+}
+
+/// setsid(2).
+pub fn setsid() -> Result<i32, Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall0(nr::SETSID) }).map(to_int)
+}
+
+/// getsid(2) of the caller.
+pub fn getsid() -> Result<i32, Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall1(nr::GETSID, 0) }).map(to_int)
+}
+
+/// umask(2); it cannot fail.
+pub fn umask(mask: u32) {
+    // SAFETY: no memory is passed.
+    unsafe { sc::syscall1(nr::UMASK, mask as usize) };
+}
+
+/// rt_sigprocmask(2), SIG_SETMASK: bit n-1 is signal n.
+pub fn set_signal_mask(mask: u64) -> Result<(), Errno> {
+    let set = &raw const mask;
+    // SAFETY: the kernel reads the 8 bytes of `mask`; the old set is not asked for.
+    let ret = unsafe {
+        sc::syscall4(nr::RT_SIGPROCMASK, int(libc::SIG_SETMASK), set.expose_provenance(), 0, size_of_val(&mask))
+    };
+    check(ret).map(drop)
+}
+
+/// rt_sigaction(2): the default action for `signal`.
+pub fn set_default_action(signal: i32) -> Result<(), Errno> {
+    // handler, flags, restorer, mask: all zero is SIG_DFL.
+    let action = [0u64; 4];
+    let new = action.as_ptr().expose_provenance();
+    // SAFETY: the kernel reads one `struct sigaction`, 32 bytes; SIG_DFL installs no handler.
+    check(unsafe { sc::syscall4(nr::RT_SIGACTION, int(signal), new, 0, 8) }).map(drop)
+}
+
+/// rt_sigtimedwait(2) without a timeout for any blocked signal. siginfo is forgeable: not asked for.
+pub fn wait_signal() -> Result<i32, Errno> {
+    let all = u64::MAX;
+    // SAFETY: the kernel reads the 8 bytes of `all`; siginfo and timeout are NULL.
+    check(unsafe { sc::syscall4(nr::RT_SIGTIMEDWAIT, (&raw const all).expose_provenance(), 0, 0, 8) })
+        .map(to_int)
+}
+
+/// kill(2). `pid` < -1 is a process group.
+pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall2(nr::KILL, int(pid), int(signal)) }).map(drop)
+}
+
+/// fork, by clone(2) with SIGCHLD and nothing shared: 0 in the child.
+pub fn fork() -> Result<i32, Errno> {
+    // SAFETY: nothing is shared and the stack pointer is kept: the child runs on its own copy of
+    // this memory. The program has one thread, so no lock is held by another one.
+    check(unsafe { sc::syscall5(nr::CLONE, int(libc::SIGCHLD), 0, 0, 0, 0) }).map(to_int)
+}
+
+/// wait4(2), WNOHANG, of any child: `None` when no more has ended; pid and status otherwise.
+pub fn reap() -> Result<Option<(i32, i32)>, Errno> {
+    let mut status = 0i32;
+    let flags = int(libc::WNOHANG | libc::__WALL);
+    // SAFETY: the kernel writes one int to `status`; no rusage is asked for.
+    let ret = unsafe { sc::syscall4(nr::WAIT4, usize::MAX, (&raw mut status).expose_provenance(), flags, 0) };
+    match check(ret)? {
+        0 => Ok(None),
+        pid => Ok(Some((to_int(pid), status))),
+    }
+}
+
+/// exit_group(2).
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: the process ends here; no memory is passed.
+        unsafe { sc::syscall1(nr::EXIT_GROUP, int(code)) };
+    }
+}
+
+/// pipe2(2), O_CLOEXEC: the end to read, the end to write.
+pub fn pipe() -> Result<(Fd, Fd), Errno> {
+    let mut ends = [0i32; 2];
+    let to = ends.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes two ints.
+    check(unsafe { sc::syscall2(nr::PIPE2, to, int(libc::O_CLOEXEC)) })?;
+    Ok((ends[0], ends[1]))
+}
+
+/// ppoll(2) without waiting: whether the pipe written at `fd` has lost its reader.
+pub fn reader_is_gone(fd: Fd) -> Result<bool, Errno> {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    let now = [0u64; 2];
+    // SAFETY: the kernel reads and writes one pollfd and reads one timespec; no signal set.
+    check(unsafe {
+        sc::syscall5(nr::PPOLL, (&raw mut poll).expose_provenance(), 1, now.as_ptr().expose_provenance(), 0, 8)
+    })?;
+    Ok(poll.revents & libc::POLLERR != 0)
+}
+
+/// execve(2). Returns only when it failed.
+///
+/// `argv` and `envp` are NULL-terminated arrays of pointers to strings, as `Orders` makes them.
+pub fn execve(path: &CStr, argv: &[u64], envp: &[u64]) -> Errno {
+    let (argv, envp) = (argv.as_ptr().expose_provenance(), envp.as_ptr().expose_provenance());
+    // SAFETY: the kernel reads the path, the arrays and their strings; on a bad pointer it says
+    // EFAULT. On success this program is gone, on failure its memory is as before.
+    match check(unsafe { sc::syscall3(nr::EXECVE, path.as_ptr().expose_provenance(), argv, envp) }) {
+        Err(errno) => errno,
+        Ok(_) => Errno::EINVAL,
+    }
+}
+
+/// execveat(2), AT_EMPTY_PATH: the program behind `fd`. Returns only when it failed.
+pub fn execve_fd(fd: Fd, argv: &[u64], envp: &[u64]) -> Errno {
+    let (argv, envp) = (argv.as_ptr().expose_provenance(), envp.as_ptr().expose_provenance());
+    let empty = c"".as_ptr().expose_provenance();
+    // SAFETY: as for `execve`.
+    let ret = unsafe {
+        sc::syscall5(nr::EXECVEAT, int(fd), empty, argv, envp, int(libc::AT_EMPTY_PATH))
+    };
+    match check(ret) {
+        Err(errno) => errno,
+        Ok(_) => Errno::EINVAL,
+    }
+}
+
+/// prlimit64(2) of the caller: sets soft and hard limit, never above the hard limit there is.
+pub fn set_rlimit(resource: u64, limit: u64) -> Result<u64, Errno> {
+    let (_, hard) = get_rlimit(resource)?;
+    let limit = limit.min(hard);
+    let new = [limit, limit];
+    // SAFETY: the kernel reads one `struct rlimit64`: two words.
+    check(unsafe { sc::syscall4(nr::PRLIMIT64, 0, word(resource), new.as_ptr().expose_provenance(), 0) })?;
+    Ok(limit)
+}
+
+/// prlimit64(2) of the caller: soft and hard limit.
+pub fn get_rlimit(resource: u64) -> Result<(u64, u64), Errno> {
+    let mut old = [0u64; 2];
+    // SAFETY: the kernel writes one `struct rlimit64`: two words.
+    check(unsafe { sc::syscall4(nr::PRLIMIT64, 0, word(resource), 0, old.as_mut_ptr().expose_provenance()) })?;
+    Ok((old[0], old[1]))
+}
+
+/// A number that the kernel takes in a register; the crate is for 64-bit machines only.
+#[allow(clippy::cast_possible_truncation)]
+const fn word(n: u64) -> usize {
+    n as usize
+}
+const _: () = assert!(size_of::<usize>() == 8);
+
+/// prctl(2), PR_SET_DUMPABLE.
+pub fn set_dumpable(on: bool) -> Result<(), Errno> {
+    prctl(libc::PR_SET_DUMPABLE, usize::from(on), 0, 0).map(drop)
+}
+
+/// prctl(2), PR_GET_DUMPABLE.
+pub fn is_dumpable() -> Result<bool, Errno> {
+    prctl(libc::PR_GET_DUMPABLE, 0, 0, 0).map(|n| n != 0)
+}
+
+/// prctl(2), PR_SET_CHILD_SUBREAPER: orphans come to the caller though it is not PID 1.
+pub fn set_subreaper() -> Result<(), Errno> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0).map(drop)
+}
+
+/// prctl(2), PR_SET_NO_NEW_PRIVS.
+pub fn set_no_new_privs() -> Result<(), Errno> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0).map(drop)
+}
+
+/// prctl(2), PR_GET_NO_NEW_PRIVS.
+pub fn has_no_new_privs() -> Result<bool, Errno> {
+    prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0).map(|n| n == 1)
+}
+
+/// prctl(2), PR_SET_PDEATHSIG.
+pub fn set_death_signal(signal: i32) -> Result<(), Errno> {
+    prctl(libc::PR_SET_PDEATHSIG, int(signal), 0, 0).map(drop)
+}
+
+/// prctl(2), PR_GET_PDEATHSIG.
+pub fn death_signal() -> Result<i32, Errno> {
+    let mut signal = 0i32;
+    let to = (&raw mut signal).expose_provenance();
+    // SAFETY: the kernel writes one int.
+    check(unsafe { sc::syscall5(nr::PRCTL, int(libc::PR_GET_PDEATHSIG), to, 0, 0, 0) })?;
+    Ok(signal)
+}
+
+/// prctl(2), PR_CAP_AMBIENT_CLEAR_ALL.
+pub fn clear_ambient() -> Result<(), Errno> {
+    prctl(libc::PR_CAP_AMBIENT, int(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0, 0).map(drop)
+}
+
+/// prctl(2), PR_CAP_AMBIENT_RAISE. The capability must be permitted and inheritable.
+pub fn raise_ambient(cap: usize) -> Result<(), Errno> {
+    prctl(libc::PR_CAP_AMBIENT, int(libc::PR_CAP_AMBIENT_RAISE), cap, 0).map(drop)
+}
+
+/// prctl(2), PR_CAPBSET_DROP. EINVAL: the kernel has no capability of this number.
+pub fn drop_bounding(cap: usize) -> Result<(), Errno> {
+    prctl(libc::PR_CAPBSET_DROP, cap, 0, 0).map(drop)
+}
+
+/// prctl(2), PR_SET_SECUREBITS.
+pub fn set_securebits(bits: usize) -> Result<(), Errno> {
+    prctl(libc::PR_SET_SECUREBITS, bits, 0, 0).map(drop)
+}
+
+/// prctl(2), PR_GET_SECUREBITS.
+pub fn securebits() -> Result<usize, Errno> {
+    prctl(libc::PR_GET_SECUREBITS, 0, 0, 0)
+}
+
+/// The three sets of capset(2), bit n for capability n.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapSets {
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+}
+
+const CAPABILITY_VERSION_3: [u32; 2] = [0x2008_0522, 0];
+
+/// capset(2), version 3, of the calling thread.
+pub fn set_caps(sets: CapSets) -> Result<(), Errno> {
+    let half = |set: u64, shift: u32| ((set >> shift) & 0xffff_ffff) as u32;
+    let data = [0, 32].map(|shift| {
+        [half(sets.effective, shift), half(sets.permitted, shift), half(sets.inheritable, shift)]
+    });
+    let head = CAPABILITY_VERSION_3;
+    let (head, data) = (head.as_ptr().expose_provenance(), data.as_ptr().expose_provenance());
+    // SAFETY: the kernel reads the header and two data blocks of three words each.
+    check(unsafe { sc::syscall2(nr::CAPSET, head, data) }).map(drop)
+}
+
+/// capget(2), version 3, of the calling thread.
+pub fn caps() -> Result<CapSets, Errno> {
+    let mut head = CAPABILITY_VERSION_3;
+    let mut data = [[0u32; 3]; 2];
+    let (at, to) = (head.as_mut_ptr().expose_provenance(), data.as_mut_ptr().expose_provenance());
+    // SAFETY: the kernel reads the header and writes two data blocks of three words each.
+    check(unsafe { sc::syscall2(nr::CAPGET, at, to) })?;
+    let join = |n: usize| u64::from(data[0][n]) | u64::from(data[1][n]) << 32;
+    Ok(CapSets { effective: join(0), permitted: join(1), inheritable: join(2) })
+}
+
+/// seccomp(2), SECCOMP_SET_MODE_FILTER, this thread only. The kernel copies `program`.
+/// EACCES: no_new_privs is not set. EINVAL: empty, rejected, or more than 4096 instructions.
+pub fn set_filter(program: &[SockFilter]) -> Result<(), Errno> {
+    let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    let at = (&raw const prog).expose_provenance();
+    // SAFETY: `prog` and its `len` instructions outlive the call; the kernel only reads them.
+    check(unsafe { sc::syscall3(nr::SECCOMP, int(SECCOMP_SET_MODE_FILTER), 0, at) }).map(drop)
+}
+const SECCOMP_SET_MODE_FILTER: i32 = 1;
+
+/// prctl(2), PR_GET_SECCOMP: 0 no filter, 2 a filter.
+pub fn seccomp_mode() -> Result<usize, Errno> {
+    prctl(libc::PR_GET_SECCOMP, 0, 0, 0)
+}
+
+/// unshare(2) of nothing: 0 from every kernel, so another answer is the filter's.
+pub fn unshare_nothing() -> Result<(), Errno> {
+    // SAFETY: no memory is passed; flags 0 change nothing.
+    check(unsafe { sc::syscall1(nr::UNSHARE, 0) }).map(drop)
+}
+
+/// landlock_create_ruleset(2), LANDLOCK_CREATE_RULESET_VERSION: the ABI, at least 1.
+/// ENOSYS: not built in; EOPNOTSUPP: not enabled at boot.
+pub fn landlock_abi() -> Result<usize, Errno> {
+    // SAFETY: with NULL, 0 and this flag no memory is touched.
+    check(unsafe { sc::syscall3(LANDLOCK_CREATE_RULESET, 0, 0, 1) })
+}
+
+/// landlock_create_ruleset(2): a close-on-exec descriptor. `attr` is the prefix of the structure
+/// that the ABI knows: handled file-system rights, handled network rights, scopes.
+pub fn landlock_create_ruleset(attr: &[u64]) -> Result<Fd, Errno> {
+    let (at, size) = (attr.as_ptr().expose_provenance(), size_of_val(attr));
+    // SAFETY: the kernel reads `size` bytes of `attr`.
+    check(unsafe { sc::syscall3(LANDLOCK_CREATE_RULESET, at, size, 0) }).map(to_int)
+}
+
+/// landlock_add_rule(2), LANDLOCK_RULE_PATH_BENEATH: `access` beneath the file behind `parent`.
+pub fn landlock_add_path(ruleset: Fd, parent: Fd, access: u64) -> Result<(), Errno> {
+    /// struct landlock_path_beneath_attr, packed in the kernel's header.
+    #[repr(C, packed)]
+    struct PathBeneath(u64, i32);
+    let attr = PathBeneath(access, parent);
+    let at = (&raw const attr).expose_provenance();
+    // SAFETY: the kernel reads the 12 bytes of `attr`.
+    check(unsafe { sc::syscall4(LANDLOCK_ADD_RULE, int(ruleset), 1, at, 0) }).map(drop)
+}
+
+/// landlock_restrict_self(2), this thread only. EPERM: no_new_privs is not set.
+pub fn landlock_restrict_self(ruleset: Fd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall2(LANDLOCK_RESTRICT_SELF, int(ruleset), 0) }).map(drop)
+}

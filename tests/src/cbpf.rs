@@ -1,0 +1,1 @@
+//! A classic-BPF interpreter, written from the kernel documentation: the oracle of the filter tests.
