@@ -62,7 +62,8 @@ fn wait_for(wait_end: sys::Fd) -> Result<(), Error> {
     if sys::read(wait_end, &mut go).at("read(go)")? != 1 {
         sys::exit(report::HARNESS_FAILED); // init has failed and said so
     }
-    sys::set_signal_mask(0).at("rt_sigprocmask(none)")
+    sys::set_signal_mask(0).at("rt_sigprocmask(none)")?;
+    report::ready().at("write(report)").map(drop)
 }
 
 /// Tries the candidates as execvp(3) does. Returns only when all have failed: the error of the

@@ -40,6 +40,7 @@ pub const MARKER: u16 = 4095;
 pub const fn assemble(policy: &Policy) -> Program {
     let ranges = Ranges::of(policy);
     let mut program = Program::EMPTY;
+    program.ends(&ranges);
     let tree = program.tree(&ranges, 0, ranges.len);
     let ours = program.step(LOAD, NUMBER, tree);
     let foreign = program.ret(Verdict::Kill);
@@ -56,7 +57,8 @@ pub fn marked(program: &[SockFilter], out: &mut [SockFilter]) -> usize {
     }
     for (to, from) in out.iter_mut().zip(program) {
         *to = *from;
-        if from.code == RETURN && from.k & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_ERRNO {
+        if from.code == RETURN && from.k & libc::SECCOMP_RET_ACTION_FULL == libc::SECCOMP_RET_ERRNO
+        {
             to.k = Verdict::Errno(MARKER).code();
         }
     }
@@ -116,6 +118,17 @@ impl Program {
     }
 
     // -- A policy ----------------------------------------------------------------------------------------------
+
+    /// The returns that most paths end in, together at the end. A program of more than 255 instructions gets more of
+    /// them where these are out of reach.
+    const fn ends(&mut self, ranges: &Ranges) {
+        let mut i = ranges.len;
+        while i > 0 {
+            i -= 1;
+            self.ret(ranges.list[i].rule.otherwise);
+        }
+        self.ret(Verdict::Kill);
+    }
 
     /// Decides between ranges `from..to`: by their border nearest to the middle, then on either side again.
     const fn tree(&mut self, ranges: &Ranges, from: usize, to: usize) -> usize {
@@ -295,7 +308,9 @@ impl Ranges {
         let twice_middle = self.border(from) + self.border(to);
         let (mut best, mut i) = (from + 1, from + 2);
         while i < to {
-            if twice_middle.abs_diff(2 * self.border(i)) < twice_middle.abs_diff(2 * self.border(best)) {
+            if twice_middle.abs_diff(2 * self.border(i))
+                < twice_middle.abs_diff(2 * self.border(best))
+            {
                 best = i;
             }
             i += 1;
@@ -304,7 +319,11 @@ impl Ranges {
     }
 
     const fn border(&self, i: usize) -> u32 {
-        if i < self.len && self.list[i].first < Self::KNOWN { self.list[i].first } else { Self::KNOWN }
+        if i < self.len && self.list[i].first < Self::KNOWN {
+            self.list[i].first
+        } else {
+            Self::KNOWN
+        }
     }
 }
 

@@ -76,6 +76,9 @@ steps! {
 pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
+    /// No text.
+    pub const EMPTY: Text<N> = Text([0; N]);
+
     /// The last `N` bytes of `text`.
     #[inline(never)]
     pub fn new(text: &[u8]) -> Text<N> {

@@ -704,7 +704,7 @@ impl Rule {
     }
 
     /// Whether neither rule asks for an argument and both give the same verdict.
-    pub const fn equals_plainly(&self, other: &Rule) -> bool {
+    pub(crate) const fn equals_plainly(&self, other: &Rule) -> bool {
         self.clauses.is_empty()
             && other.clauses.is_empty()
             && self.otherwise.code() == other.otherwise.code()

@@ -1,0 +1,126 @@
+//! What a user reads when something failed: one line, and one hint where there is one.
+
+use std::fmt;
+
+use agent_init::error::{Errno, READ_BACK, Record, Step};
+use agent_probe::{errno_name, errno_words};
+
+/// The harness failed; nothing weaker was run. DESIGN §8.
+pub const HARNESS: u8 = 125;
+/// The agent was found and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+/// The agent was not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// A step of a launch that failed: nothing was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure(pub Record);
+
+impl Failure {
+    /// `step: call(object): errno`.
+    pub fn new(step: Step, call: &str, object: impl AsRef<[u8]>, errno: Errno) -> Failure {
+        Failure(Record::new(step, call, object, errno))
+    }
+
+    /// The exit status that says it.
+    pub fn code(&self) -> u8 {
+        match (self.0.step, self.0.errno) {
+            (Step::EXEC | Step::PROGRAM, Errno::ENOENT | Errno::ENOTDIR) => NOT_FOUND,
+            (Step::EXEC | Step::PROGRAM, Errno::EACCES | Errno::ENOEXEC | Errno::EPERM) => {
+                NOT_EXECUTABLE
+            }
+            _ => HARNESS,
+        }
+    }
+
+    /// What to try next; empty where nothing better is known than the line itself.
+    pub fn hint(&self) -> &'static str {
+        let Record { step, errno, .. } = self.0;
+        let fits = |(s, e, _): &&(Step, Option<Errno>, &str)| {
+            *s == step && e.is_none_or(|known| known == errno)
+        };
+        HINTS.iter().find(fits).map_or("", |(_, _, text)| *text)
+    }
+}
+
+/// By step and errno (`None`: any); the first that fits is printed.
+#[rustfmt::skip] // a row a line
+const HINTS: &[(Step, Option<Errno>, &str)] = &[
+    (Step::CLONE,    Some(Errno::EPERM),      "user namespaces are forbidden here: see sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, or the filter of an outer container"),
+    (Step::CLONE,    Some(Errno::ENOSPC),     "a limit of namespaces is reached or 0: sysctl user.max_user_namespaces and its siblings"),
+    (Step::CLONE,    Some(Errno::EUSERS),     "user namespaces are nested too deep (32)"),
+    (Step::CLONE,    Some(Errno::EAGAIN),     "too many processes: ulimit -u, or pids.max of the cgroup"),
+    (Step::CLONE,    Some(Errno::ENOSYS),     "clone3 needs Linux 5.3, or the filter of an outer container refuses it"),
+    (Step::IDMAP,    Some(Errno::EPERM),      "the kernel or an LSM refuses a map of the own id: see kernel.apparmor_restrict_unprivileged_userns"),
+    (Step::INNER,    Some(Errno::ENOSPC),     "sysctl user.max_user_namespaces must allow two for each room"),
+    (Step::COMPOSE,  Some(Errno::ENOENT),     "the object is not there on this host"),
+    (Step::COMPOSE,  Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),
+    (Step::COMPOSE,  Some(Errno::EPERM),      "a new proc needs one that is visible in full: an outer container masks parts of /proc"),
+    (Step::COMPOSE,  Some(Errno::ENOSPC),     "the room's tmpfs is full, or sysctl fs.mount-max is reached"),
+    (Step::COMPOSE,  Some(Errno::ENOSYS),     "read-only binds need mount_setattr, Linux 5.12"),
+    (Step::KEYRING,  Some(Errno::EPERM),      "the filter of an outer container refuses keyctl but lets the session keyring be read"),
+    (Step::LANDLOCK, Some(Errno::ENOSYS),     "this kernel has no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK); --layers -landlock goes without"),
+    (Step::LANDLOCK, Some(Errno::EOPNOTSUPP), "Landlock is off or older than ABI 6: add landlock to the kernel parameter lsm=; --best-effort takes an older ABI"),
+    (Step::SECCOMP,  Some(Errno::ENOSYS),     "this kernel has no CONFIG_SECCOMP_FILTER"),
+    (Step::EXEC,     Some(Errno::ENOENT),     "no such program in the room, or its interpreter is not in the room"),
+    (Step::EXEC,     Some(Errno::EACCES),     "it is a directory, has no execute permission for the room's user, or lies outside the Landlock grants"),
+    (Step::EXEC,     Some(Errno::ENOEXEC),    "no program of this machine, and no #! line"),
+    (Step::EXEC,     Some(Errno::E2BIG),      "one argument may have 128 KiB, all together a quarter of the stack limit: execve(2)"),
+    (Step::PROGRAM,  Some(Errno::ENOENT),     "agent-probe belongs beside agent-shim, or in the directory that AGENT_BIN_DIR names"),
+    (Step::ORDERS,   Some(Errno::EMFILE),     "more open files: ulimit -n"),
+    (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
+];
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Record { step, errno, call, object } = &self.0;
+        let (call, object) = (call.bytes().escape_ascii(), object.bytes().escape_ascii());
+        write!(f, "{}: ", step.name())?;
+        if errno.0 == 0 && call.clone().eq(READ_BACK.bytes()) {
+            return write!(f, "not in force when asked back: {object}");
+        }
+        let name = errno_name(i32::from(errno.0));
+        write!(f, "{call}({object}): {} ({name})", errno_words(&name))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Shorthand for `map_err`: the errno of a call becomes a [`Failure`] with its circumstances.
+pub trait At<T> {
+    /// Names step, call and object.
+    fn at(self, step: Step, call: &str, object: impl AsRef<[u8]>) -> Result<T, Failure>;
+}
+
+impl<T> At<T> for Result<T, Errno> {
+    fn at(self, step: Step, call: &str, object: impl AsRef<[u8]>) -> Result<T, Failure> {
+        self.map_err(|errno| Failure::new(step, call, object, errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_that_names_everything() {
+        let failure = Failure::new(Step::LANDLOCK, "landlock_create_ruleset", "version", Errno::ENOSYS);
+        let line = "landlock: landlock_create_ruleset(version): Function not implemented (ENOSYS)";
+        assert_eq!(failure.to_string(), line);
+        assert!(failure.hint().contains("no Landlock"));
+        assert_eq!(failure.code(), 125);
+    }
+
+    #[test]
+    fn a_read_back_is_no_errno() {
+        let failure = Failure::new(Step::CAPS, READ_BACK, "CapBnd", Errno(0));
+        assert_eq!(failure.to_string(), "caps: not in force when asked back: CapBnd");
+    }
+
+    #[test]
+    fn names_with_control_characters_stay_on_one_line() {
+        let failure = Failure::new(Step::EXEC, "execve", "a\nb\x1b[31m\u{e9}", Errno::ENOENT);
+        assert!(!failure.to_string().contains(['\n', '\x1b']), "{failure}");
+        assert_eq!(failure.code(), NOT_FOUND);
+    }
+}

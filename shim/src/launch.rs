@@ -1,0 +1,262 @@
+//! A launch: everything is made ready, then one clone3, then two straight lines.
+//!
+//! ```text
+//! parent                               child
+//! clone3 ─────────────────────────────► (new user, mount, pid namespace)
+//! uid_map, gid_map (if root) ── "go" ─► outer ids
+//! read the report pipe                  compose the root, pivot_root
+//!   │                                   unshare: inner user namespace, net, ipc, uts, cgroup
+//!   │                                   inner ids, host name, loopback, keyring, descriptors
+//!   │                                   execve agent-init ──► lock, fork, execve the agent
+//!   ◄── a record: failed ── or its end: the agent was started
+//! ```
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use agent_init::caps::SETPCAP;
+use agent_init::error::{Errno, READ_BACK, RECORD, Step};
+use agent_init::layers::{LAYERS, Layers};
+use agent_init::orders::{ORDERS_FD, PROGRAM_FD, REPORT_FD};
+use agent_init::report::READY;
+use agent_init::sys::{CapSets, record_bytes, record_from};
+
+use crate::compose;
+use crate::error::{At, Failure, HARNESS};
+use crate::idmap::{self, Maps};
+use crate::image;
+use crate::ns;
+use crate::plan::{self, Identity, Plan, Program};
+use crate::room;
+use crate::supervise::Child;
+use crate::sys::{self, Blocked, End, Side};
+
+/// What `ps` in the room and `/proc/1/cmdline` show.
+const NAME: &CStr = c"init";
+
+/// Standard input, output and error of the agent; `None`: the caller's.
+pub type Stdio = [Option<OwnedFd>; 3];
+
+/// All that the child needs, made before it exists.
+struct Ready<'a> {
+    plan: &'a Plan,
+    outer: Maps,
+    inner: Maps,
+    stdio: [Option<OwnedFd>; 3],
+    image: BorrowedFd<'static>,
+    orders: OwnedFd,
+    report: OwnedFd,
+    go: (OwnedFd, OwnedFd),
+}
+
+/// Starts the room of `plan`. When this returns Ok, the agent has been started and every layer
+/// has been read back; when it returns Err, nothing runs and nothing is left.
+pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
+    let namespaces = plan::host_namespaces()?;
+    let (report, report_end) = pipe()?;
+    let ready = Ready {
+        plan,
+        outer: Maps::outer(plan),
+        inner: Maps::inner(plan),
+        stdio: stdio_of(stdio)?,
+        image: image::agent_init()?,
+        orders: sealed_orders(&plan.orders(&namespaces))?,
+        report: high(report_end)?,
+        go: pipe()?,
+    };
+    // No handler of the caller may run in the child, and no signal end it half way.
+    let blocked = Blocked::all();
+    let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", names(plan))?;
+    let Side::Parent(pid, pidfd) = side else { run_child(&ready) };
+    drop(blocked);
+    let child = Child::new(pidfd);
+    let mapped = let_go(&ready, pid);
+    drop(ready); // our copies of the child's ends: the report pipe can end now
+    started(child, mapped, &report)
+}
+
+/// Reads the report: "ready" and then its end is an agent that was started. Everything else is
+/// a room that failed, and is ended.
+fn started(
+    mut child: Child,
+    mapped: Result<(), Failure>,
+    report: &OwnedFd,
+) -> Result<Child, Failure> {
+    let mut is_ready = false;
+    let failure = loop {
+        mapped?;
+        let mut bytes = [0; RECORD];
+        match sys::read(report.as_raw_fd(), &mut bytes) {
+            Ok(RECORD) if record_from(&bytes) == READY => is_ready = true,
+            Ok(RECORD) => break Failure(record_from(&bytes)),
+            Ok(0) if is_ready => return Ok(child),
+            Ok(_) => break died(&mut child),
+            Err(errno) => break Failure::new(Step::REPORT, "read", "the room", errno),
+        }
+    };
+    Err(failure)
+}
+
+/// The pipe ended before the agent was started and without a reason: init was killed.
+fn died(child: &mut Child) -> Failure {
+    let how = match child.wait() {
+        Ok(End::Signaled(signal)) => format!("init ended by signal {signal}"),
+        Ok(End::Exited(code)) => format!("init ended with status {code}"),
+        Err(failure) => return failure,
+    };
+    Failure::new(Step::REPORT, READ_BACK, how, Errno(0))
+}
+
+/// The block of orders, in a sealed memfd.
+fn sealed_orders(words: &[u64]) -> Result<OwnedFd, Failure> {
+    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    high(sys::sealed_memfd(c"orders", &bytes, false).at(Step::ORDERS, "memfd_create", "orders")?)
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+    sys::pipe().at(Step::REPORT, "pipe2", "")
+}
+
+/// Out of the way of 0 to 5, which the child fills.
+fn high(fd: OwnedFd) -> Result<OwnedFd, Failure> {
+    if fd.as_raw_fd() > PROGRAM_FD {
+        return Ok(fd);
+    }
+    sys::dup_high(fd.as_fd()).at(Step::ORDERS, "fcntl", "F_DUPFD_CLOEXEC")
+}
+
+fn stdio_of(stdio: &Stdio) -> Result<Stdio, Failure> {
+    let mut ends = [None, None, None];
+    for (end, fd) in ends.iter_mut().zip(stdio) {
+        if let Some(fd) = fd {
+            *end = Some(sys::dup_high(fd.as_fd()).at(Step::STDIO, "fcntl", "F_DUPFD_CLOEXEC")?);
+        }
+    }
+    Ok(ends)
+}
+
+/// For the message of a clone that failed: the namespaces that were asked for.
+fn names(plan: &Plan) -> String {
+    let made = LAYERS.iter().filter(|l| (plan.made() & Layers::NS_ONLY).contains(l.flag));
+    made.map(|l| l.name).collect::<Vec<_>>().join(",")
+}
+
+/// The parent's side, while the child waits: its maps, where only root may write them.
+fn let_go(ready: &Ready, pid: i32) -> Result<(), Failure> {
+    if !idmap::by_parent(ready.plan) || !ready.plan.made().contains(Layers::USERNS) {
+        return Ok(());
+    }
+    ready.outer.write_for(pid)?;
+    sys::write_all(ready.go.1.as_raw_fd(), b"!").at(Step::IDMAP, "write", "go")
+}
+
+/// The child: it becomes agent-init, or says why not and ends.
+fn run_child(ready: &Ready) -> ! {
+    let failure = match prepare(ready) {
+        Err(failure) => failure,
+        Ok(()) => {
+            let errno = sys::exec_image(ready.image.as_raw_fd(), NAME);
+            Failure::new(Step::START, "execveat", "agent-init", errno)
+        }
+    };
+    let _unread = sys::write_all(ready.report.as_raw_fd(), record_bytes(&failure.0));
+    sys::exit_now(i32::from(HARNESS))
+}
+
+/// The child's straight line. No allocation, no panic, no lock from here to execve.
+fn prepare(ready: &Ready) -> Result<(), Failure> {
+    let plan = ready.plan;
+    sys::umask(0);
+    outer_ids(ready)?;
+    compose::compose(plan)?;
+    inner_namespaces(ready)?;
+    if plan.made().contains(Layers::UTS) {
+        sys::sethostname(room::HOSTNAME).at(Step::UTS, "sethostname", room::HOSTNAME.to_bytes())?;
+    }
+    if plan.made().contains(Layers::NET) {
+        sys::loopback_up().at(Step::LOOPBACK, "ioctl", "SIOCSIFFLAGS, lo")?;
+    }
+    keyring()?;
+    if !plan.layers.contains(Layers::MNT) {
+        sys::chdir(c"/").at(Step::ROOT, "chdir", "/")?;
+    }
+    if plan.layers.contains(Layers::CAPS) {
+        keep_setpcap()?;
+    }
+    descriptors(ready)
+}
+
+/// Root of the outer user namespace, or, without one, the unprivileged id.
+fn outer_ids(ready: &Ready) -> Result<(), Failure> {
+    let plan = ready.plan;
+    let userns = plan.made().contains(Layers::USERNS);
+    match plan.identity {
+        Identity::RealRoot => Ok(()),
+        Identity::Caller { .. } if userns => ready.outer.write_own(),
+        Identity::Caller { .. } => Ok(()),
+        Identity::Unprivileged => {
+            if userns {
+                wait_for_maps(ready)?;
+            }
+            let (uid, gid) = if userns { (0, 0) } else { plan.identity.ids() };
+            sys::clear_groups().at(Step::IDS, "setgroups", "none")?;
+            sys::set_ids(uid, gid).at(Step::IDS, "setresuid", "the room's id")?;
+            // The change of ids made the files of /proc/self root's.
+            agent_init::sys::set_dumpable(true).at(Step::IDS, "prctl", "PR_SET_DUMPABLE")
+        }
+    }
+}
+
+/// The parent writes the maps. If it dies first, the pipe ends, as no one else can write to it.
+fn wait_for_maps(ready: &Ready) -> Result<(), Failure> {
+    sys::close(ready.go.1.as_raw_fd()).at(Step::IDMAP, "close", "go")?;
+    let mut go = [0; 1];
+    match sys::read(ready.go.0.as_raw_fd(), &mut go).at(Step::IDMAP, "read", "go")? {
+        1 => Ok(()),
+        _ => Err(Failure::new(Step::IDMAP, READ_BACK, "the shim has died", Errno(0))),
+    }
+}
+
+/// The user namespace that the agent is in, its copy of the mounts, which are locked now, and
+/// the namespaces that it owns.
+fn inner_namespaces(ready: &Ready) -> Result<(), Failure> {
+    let namespaces = ns::inner(ready.plan);
+    if namespaces == 0 {
+        return Ok(());
+    }
+    sys::unshare(namespaces).at(Step::INNER, "unshare", "CLONE_NEWUSER, …")?;
+    ready.inner.write_own()
+}
+
+/// A session keyring of its own: the caller's would come along. keyrings(7).
+fn keyring() -> Result<(), Failure> {
+    match sys::join_session_keyring() {
+        // No keyrings in this kernel; or all of keyctl is refused to the room too.
+        Err(Errno::ENOSYS) => Ok(()),
+        Err(Errno::EPERM) if sys::session_keyring() == Err(Errno::EPERM) => Ok(()),
+        other => other.at(Step::KEYRING, "keyctl", "KEYCTL_JOIN_SESSION_KEYRING"),
+    }
+}
+
+/// execve by another id than root gives up all capabilities but the ambient ones; init needs
+/// CAP_SETPCAP to empty the bounding set. capabilities(7).
+fn keep_setpcap() -> Result<(), Failure> {
+    let sets = agent_init::sys::caps().at(Step::CAPS, "capget", "")?;
+    let with = CapSets { inheritable: sets.inheritable | 1 << SETPCAP, ..sets };
+    agent_init::sys::set_caps(with).at(Step::CAPS, "capset", "CAP_SETPCAP")?;
+    agent_init::sys::raise_ambient(SETPCAP).at(Step::CAPS, "prctl", "PR_CAP_AMBIENT_RAISE")
+}
+
+/// The numbers that init knows; all others are close-on-exec or closed by it.
+fn descriptors(ready: &Ready) -> Result<(), Failure> {
+    for (fd, number) in ready.stdio.iter().zip(0..) {
+        if let Some(fd) = fd {
+            sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", "")?;
+        }
+    }
+    sys::dup_to(ready.orders.as_raw_fd(), ORDERS_FD).at(Step::ORDERS, "dup2", "")?;
+    if let Program::Image(program) = &ready.plan.program {
+        sys::dup_to(program.as_raw_fd(), PROGRAM_FD).at(Step::PROGRAM, "dup2", "")?;
+    }
+    sys::dup_to(ready.report.as_raw_fd(), REPORT_FD).at(Step::REPORT, "dup2", "")
+}

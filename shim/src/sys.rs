@@ -1,0 +1,449 @@
+//! The shim's system calls, typed: the one file of the crate with `unsafe`.
+//!
+//! What the child calls between clone3 and execve is here too. It is a process of its own with a
+//! copy of this memory: nothing below allocates, locks, or touches the heap.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use agent_init::error::Errno;
+
+/// Turns the -1 of libc into the errno.
+fn check(ret: i64) -> Result<i64, Errno> {
+    if ret != -1 {
+        return Ok(ret);
+    }
+    // SAFETY: errno's address is valid for the calling thread.
+    let errno = unsafe { *libc::__errno_location() };
+    Err(Errno(u16::try_from(errno).unwrap_or(0)))
+}
+
+/// As [`check`], for calls that return `int`.
+fn check_int(ret: i32) -> Result<i32, Errno> {
+    check(i64::from(ret)).map(|_| ret)
+}
+
+/// A descriptor that the kernel has just made.
+fn owned(fd: i32) -> Result<OwnedFd, Errno> {
+    let fd = check_int(fd)?;
+    // SAFETY: a new descriptor, owned by nothing else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// What clone3 made: the child sees [`Side::Child`], the parent its pid and pidfd.
+#[derive(Debug)]
+pub enum Side {
+    /// In the new process.
+    Child,
+    /// In the caller: the child's pid here, and a close-on-exec descriptor of it.
+    Parent(i32, OwnedFd),
+}
+
+/// clone3(2), as fork does it (nothing shared), with CLONE_PIDFD and new namespaces.
+/// ENOSPC: user.max_*_namespaces; EPERM: user namespaces are forbidden here; EUSERS: nested 33 deep.
+pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: an all-zero clone_args asks for nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
+    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: `args` is a clone_args of the size given, `pidfd` one int, both outlive the call.
+    // Without CLONE_VM the child has its own memory, and no stack is set, so it returns here.
+    // The child does not touch the heap or a lock: see `launch::child`.
+    match check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })? {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(i32::try_from(pid).map_err(|_| Errno::EINVAL)?, owned(pidfd)?)),
+    }
+}
+
+/// unshare(2).
+pub fn unshare(namespaces: u64) -> Result<(), Errno> {
+    let flags = i32::try_from(namespaces).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// setgroups(2) to none, of this process alone, by the raw call: the caller has one thread.
+pub fn clear_groups() -> Result<(), Errno> {
+    // SAFETY: with a count of 0 the list is not read.
+    check(unsafe { libc::syscall(libc::SYS_setgroups, 0, 0) }).map(drop)
+}
+
+/// setresgid(2), then setresuid(2), by the raw calls.
+pub fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// Effective user and group id.
+pub fn ids() -> (u32, u32) {
+    // SAFETY: these calls cannot fail and pass no memory.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Whether this program runs with more rights than its caller: set-uid, set-gid, file capabilities.
+pub fn is_privileged_by_exec() -> bool {
+    // SAFETY: getauxval reads the process's own auxiliary vector.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// mount(2). Empty `kind` and `data` are passed as NULL.
+pub fn mount(
+    source: &CStr,
+    target: &CStr,
+    kind: &CStr,
+    flags: u64,
+    data: &CStr,
+) -> Result<(), Errno> {
+    let or_null =
+        |text: &CStr| if text.is_empty() { std::ptr::null() } else { text.as_ptr() };
+    let (kind, data) = (or_null(kind), or_null(data));
+    // SAFETY: the kernel reads NUL-terminated strings that outlive the call.
+    let ret =
+        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, data.cast()) };
+    check_int(ret).map(drop)
+}
+
+/// umount2(2), MNT_DETACH.
+pub fn detach(target: &CStr) -> Result<(), Errno> {
+    // SAFETY: `target` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
+/// mount_setattr(2), Linux 5.12, of a mount and all below it.
+pub fn mount_setattr(target: &CStr, set: u64) -> Result<(), Errno> {
+    // struct mount_attr: set, clear, propagation, userns_fd.
+    let attr = [set, 0, 0, 0u64];
+    let at = target.as_ptr();
+    let size = size_of_val(&attr);
+    // SAFETY: the kernel reads a string and `size` bytes of `attr`.
+    check(unsafe {
+        let flags = libc::AT_RECURSIVE;
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, at, flags, attr.as_ptr(), size)
+    })
+    .map(drop)
+}
+
+/// fsopen(2), fsconfig(2), fsmount(2): a tmpfs that is attached nowhere, with string options.
+pub fn detached_tmpfs(options: &[(&CStr, &CStr)], attrs: u64) -> Result<RawFd, Errno> {
+    let text = std::ptr::null::<libc::c_char>();
+    // SAFETY: the kernel reads a NUL-terminated name.
+    let fs = check(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
+    for (key, value) in options {
+        let (key, value) = (key.as_ptr(), value.as_ptr());
+        // SAFETY: the kernel reads two NUL-terminated strings.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0) })?;
+    }
+    // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, text, text, 0) })?;
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs) })?;
+    i32::try_from(fd).map_err(|_| Errno::EINVAL)
+}
+const FSOPEN_CLOEXEC: i32 = 1;
+const FSMOUNT_CLOEXEC: i32 = 1;
+const FSCONFIG_SET_STRING: i32 = 1;
+const FSCONFIG_CMD_CREATE: i32 = 6;
+
+/// move_mount(2): attaches the mount behind `fd` at `target`.
+pub fn attach(fd: RawFd, target: &CStr) -> Result<(), Errno> {
+    let (empty, at, from_fd) = (c"".as_ptr(), target.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH);
+    // SAFETY: the kernel reads two NUL-terminated strings.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, fd, empty, libc::AT_FDCWD, at, from_fd) })
+        .map(drop)
+}
+const MOVE_MOUNT_F_EMPTY_PATH: i32 = 4;
+
+/// fchdir(2).
+pub fn fchdir(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::fchdir(fd) }).map(drop)
+}
+
+/// chdir(2).
+pub fn chdir(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// pivot_root(2) of the current directory over itself: the old root lies on top, to be detached.
+pub fn pivot_root_here() -> Result<(), Errno> {
+    let here = c".".as_ptr();
+    // SAFETY: the kernel reads two NUL-terminated strings.
+    check(unsafe { libc::syscall(libc::SYS_pivot_root, here, here) }).map(drop)
+}
+
+/// mkdir(2); the mode is masked by umask, which the child has set to 0.
+pub fn mkdir(path: &CStr, mode: u32) -> Result<(), Errno> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::mkdir(path.as_ptr(), mode) }).map(drop)
+}
+
+/// mknod(2) of an empty regular file, to be mounted on.
+pub fn make_file(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::mknod(path.as_ptr(), libc::S_IFREG | 0o644, 0) }).map(drop)
+}
+
+/// symlink(2).
+pub fn symlink(target: &CStr, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: both are NUL-terminated and outlive the call.
+    check_int(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) }).map(drop)
+}
+
+/// umask(2).
+pub fn umask(mask: u32) {
+    // SAFETY: no memory is passed; it cannot fail.
+    unsafe { libc::umask(mask) };
+}
+
+/// sethostname(2).
+pub fn sethostname(name: &CStr) -> Result<(), Errno> {
+    let len = name.count_bytes();
+    // SAFETY: the kernel reads `len` bytes of `name`.
+    check_int(unsafe { libc::sethostname(name.as_ptr(), len) }).map(drop)
+}
+
+/// netdevice(7): sets IFF_UP on `lo` of this network namespace.
+pub fn loopback_up() -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    let fd = check_int(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    })?;
+    // SAFETY: an all-zero ifreq is valid: an empty name and no flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = UP;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq.
+    check_int(unsafe { libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request) })?;
+    close(fd)
+}
+#[allow(clippy::cast_possible_truncation)] // 1 | 64
+const UP: i16 = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+
+/// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: a new one without a name.
+pub fn join_session_keyring() -> Result<(), Errno> {
+    // SAFETY: NULL asks for a new anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) })
+        .map(drop)
+}
+
+/// keyctl(2), KEYCTL_GET_KEYRING_ID of the session keyring, without making one.
+pub fn session_keyring() -> Result<(), Errno> {
+    let session = libc::KEY_SPEC_SESSION_KEYRING;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_KEYRING_ID, session, 0) })
+        .map(drop)
+}
+
+/// open(2), close-on-exec, of an existing file.
+pub fn open(path: &CStr, flags: i32) -> Result<RawFd, Errno> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
+}
+
+/// close(2) of a descriptor by number, in the child.
+pub fn close(fd: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed. Only used for descriptors that nothing owns: the child's own.
+    check_int(unsafe { libc::close(fd) }).map(drop)
+}
+
+/// dup2(2): afterwards `to` is not close-on-exec. With equal numbers nothing changes.
+pub fn dup_to(from: RawFd, to: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::dup2(from, to) }).map(drop)
+}
+
+/// fcntl(2), F_DUPFD_CLOEXEC: the same file at a number of 10 or more, out of the way of the
+/// numbers that init expects.
+pub fn dup_high(fd: BorrowedFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) })
+}
+
+/// pipe2(2), O_CLOEXEC: the end to read, the end to write.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let mut ends = [-1; 2];
+    // SAFETY: the kernel writes two ints.
+    check_int(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) })?;
+    Ok((owned(ends[0])?, owned(ends[1])?))
+}
+
+/// memfd_create(2), write, and seals against every change: a program or a block of orders.
+pub fn sealed_memfd(name: &CStr, content: &[u8], program: bool) -> Result<OwnedFd, Errno> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let create = |flags| {
+        // SAFETY: the kernel reads a NUL-terminated name.
+        owned(unsafe { libc::memfd_create(name.as_ptr(), flags) })
+    };
+    // With vm.memfd_noexec a program must say that it is one; before Linux 6.3 it must not.
+    let fd = match create(if program { flags | libc::MFD_EXEC } else { flags }) {
+        Err(Errno::EINVAL) if program => create(flags),
+        other => other,
+    }?;
+    write_all(fd.as_raw_fd(), content)?;
+    let seals =
+        libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: F_ADD_SEALS takes a number.
+    check_int(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(fd)
+}
+
+/// write(2) until all is written. ENOSPC where nothing more fits.
+pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`.
+        match check(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) as i64 }) {
+            Ok(0) => return Err(Errno::ENOSPC),
+            Ok(n) => bytes = bytes.get(usize::try_from(n).unwrap_or(0)..).unwrap_or(&[]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// read(2), again after EINTR. 0 is the end.
+pub fn read(fd: RawFd, to: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the kernel writes at most `to.len()` bytes to `to`.
+        match check(unsafe { libc::read(fd, to.as_mut_ptr().cast(), to.len()) as i64 }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| usize::try_from(n).unwrap_or(0)),
+        }
+    }
+}
+
+/// execveat(2), AT_EMPTY_PATH, with an argv of one word and no environment.
+pub fn exec_image(fd: RawFd, name: &CStr) -> Errno {
+    let argv = [name.as_ptr(), std::ptr::null()];
+    let envp = [std::ptr::null::<libc::c_char>()];
+    let empty = c"".as_ptr();
+    // SAFETY: the kernel reads the strings and both NULL-terminated arrays; it returns only
+    // when it failed.
+    let ret = unsafe {
+        let (argv, envp) = (argv.as_ptr(), envp.as_ptr());
+        libc::syscall(libc::SYS_execveat, fd, empty, argv, envp, libc::AT_EMPTY_PATH)
+    };
+    check(ret).err().unwrap_or(Errno::EINVAL)
+}
+
+/// _exit(2), of the child.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(code) }
+}
+
+/// stat(2): the inode, for `/proc/self/ns`.
+pub fn inode(path: &CStr) -> Result<u64, Errno> {
+    agent_init::sys::inode(path)
+}
+
+/// pidfd_send_signal(2). ESRCH: it has ended.
+pub fn send_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
+    // SAFETY: siginfo is NULL, so the kernel fills it as for kill(2).
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0)
+    })
+    .map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// waitid(2), P_PIDFD, WEXITED: waits and reaps.
+pub fn wait(pidfd: BorrowedFd) -> Result<End, Errno> {
+    loop {
+        // SAFETY: an all-zero siginfo is valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let id = pidfd.as_raw_fd().cast_unsigned();
+        // SAFETY: the kernel writes one siginfo.
+        let ret = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
+        match check_int(ret) {
+            Err(Errno::EINTR) => continue,
+            other => other.map(drop)?,
+        }
+        // SAFETY: waitid has filled in the SIGCHLD member.
+        let status = unsafe { info.si_status() };
+        return Ok(match info.si_code {
+            libc::CLD_EXITED => End::Exited(status),
+            _ => End::Signaled(status),
+        });
+    }
+}
+
+/// ppoll(2): waits until one of `fds` can be read or has ended; the first that is, or `None`
+/// after `timeout` milliseconds (-1: never).
+pub fn wait_readable(fds: &[BorrowedFd], timeout: i32) -> Result<Option<usize>, Errno> {
+    let mut polls = [const { libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 } }; 4];
+    for (poll, fd) in polls.iter_mut().zip(fds) {
+        poll.fd = fd.as_raw_fd();
+    }
+    // SAFETY: the kernel reads and writes four pollfds; those with fd -1 are ignored.
+    match check_int(unsafe { libc::poll(polls.as_mut_ptr(), 4, timeout) }) {
+        Err(Errno::EINTR) => Ok(None),
+        other => other.map(|_| polls.iter().position(|p| p.revents != 0)),
+    }
+}
+
+/// Signals that are blocked in this thread for as long as this lives.
+#[derive(Debug)]
+pub struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    /// sigprocmask(2), SIG_BLOCK: all signals.
+    pub fn all() -> Blocked {
+        // SAFETY: sigfillset and pthread_sigmask write the sets they are given; neither can fail
+        // with a valid `how`.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut old: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+            Blocked(old)
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: restores the set that `all` read.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}
+
+/// signalfd(2) of `signals`, which are blocked in this thread from now on.
+pub fn signal_fd(signals: &[i32]) -> Result<OwnedFd, Errno> {
+    // SAFETY: the sets are written before they are read; the kernel copies them.
+    owned(unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC)
+    })
+}
+
+/// The number of the next signal of a signalfd.
+pub fn next_signal(fd: BorrowedFd) -> Result<i32, Errno> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    read(fd.as_raw_fd(), &mut info)?;
+    // ssi_signo is the first member, 32 bits.
+    let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
+    i32::try_from(number).map_err(|_| Errno::EINVAL)
+}
