@@ -87,14 +87,15 @@ fn abi(room: &Room) -> Result<usize, Error> {
 /// was composed: a grant is an inode of the room.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
     let handled = rights(abi(room)?);
-    let ruleset = sys::landlock_create_ruleset(&[handled.bits()]).at("landlock_create_ruleset(file system)")?;
+    let ruleset = sys::landlock_create_ruleset(&[handled.bits()])
+        .at("landlock_create_ruleset(file system)")?;
     for (access, path) in room.orders.grants() {
         let parent = match sys::open(path, libc::O_PATH) {
             Err(Errno::ENOENT) => continue, // nothing there to grant
             other => other.at_object("open", path.to_bytes())?,
         };
-        sys::landlock_add_path(ruleset, parent, access & handled.bits()).at_object("landlock_add_rule", path.to_bytes(),
-        )?;
+        sys::landlock_add_path(ruleset, parent, access & handled.bits())
+            .at_object("landlock_add_rule", path.to_bytes())?;
         sys::close(parent).at_object("close", path.to_bytes())?;
     }
     sys::landlock_restrict_self(ruleset).at("landlock_restrict_self")?;
@@ -108,7 +109,8 @@ pub fn verify(room: &mut Room) -> Result<(), Error> {
         return Err(Error::not_in_force("/ can be listed"));
     }
     let mut granted = room.orders.grants();
-    let lists = |(access, _): &(u64, _)| Access::from_bits_retain(*access).contains(Access::READ_DIR);
+    let lists =
+        |(access, _): &(u64, _)| Access::from_bits_retain(*access).contains(Access::READ_DIR);
     if let Some((_, path)) = granted.find(lists) {
         let fd = list(path).at_object("open", path.to_bytes())?;
         sys::close(fd).at_object("close", path.to_bytes())?;
@@ -121,7 +123,8 @@ pub fn apply_scopes(room: &mut Room) -> Result<(), Error> {
     if abi(room)? < 6 {
         return Ok(()); // only with best effort
     }
-    let ruleset = sys::landlock_create_ruleset(&[0, 0, SCOPES]).at("landlock_create_ruleset(scopes)")?;
+    let ruleset =
+        sys::landlock_create_ruleset(&[0, 0, SCOPES]).at("landlock_create_ruleset(scopes)")?;
     sys::landlock_restrict_self(ruleset).at("landlock_restrict_self(scopes)")
 }
 

@@ -15,17 +15,17 @@ pub mod error;
 
 pub mod lock;
 
+pub mod caps;
+pub mod landlock;
+pub mod no_new_privs;
 pub mod place;
 pub mod process;
 pub mod rlimit;
-pub mod no_new_privs;
-pub mod landlock;
-pub mod caps;
 pub mod seccomp;
 
-pub mod policy;
-pub mod nr;
 pub mod bpf;
+pub mod nr;
+pub mod policy;
 
 pub mod agent;
 

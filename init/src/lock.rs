@@ -24,14 +24,12 @@ impl Room {
     /// The status file as it is now.
     #[inline(never)]
     pub fn status(&self) -> Result<Status, Error> {
-        Status::read(|to| sys::read_start(self.status_fd, to))
-            .at("pread64(/proc/self/status)")
+        Status::read(|to| sys::read_start(self.status_fd, to)).at("pread64(/proc/self/status)")
     }
 
     /// The same by read(2), which works once: the offset moves. For PID 1 under its own filter.
     pub fn status_by_read(&self) -> Result<Status, Error> {
-        Status::read(|to| sys::read(self.status_fd, to))
-            .at("read(/proc/self/status)")
+        Status::read(|to| sys::read(self.status_fd, to)).at("read(/proc/self/status)")
     }
 }
 

@@ -76,7 +76,8 @@ fn tables(words: &[u64]) -> Option<Tables> {
         *count = usize::try_from(*word).ok().filter(|n| *n <= words.len())?;
     }
     let [rlimits, grants, candidates, argv, envp] = counts;
-    let mut at = Tables { rlimits: HEADER, accesses: 0, paths: 0, candidates: 0, argv: 0, envp: 0, end: 0 };
+    let mut at =
+        Tables { rlimits: HEADER, accesses: 0, paths: 0, candidates: 0, argv: 0, envp: 0, end: 0 };
     at.accesses = at.rlimits + 2 * rlimits;
     at.paths = at.accesses + grants;
     at.candidates = at.paths + grants;

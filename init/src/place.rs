@@ -28,9 +28,7 @@ pub fn verify_namespaces(room: &mut Room) -> Result<(), Error> {
 
 /// The root is a tmpfs, and the start directory lies in it.
 pub fn verify_root(room: &mut Room) -> Result<(), Error> {
-    if room.layers().contains(Layers::MNT)
-        && sys::fs_magic(c"/").at("statfs(/)")? != TMPFS
-    {
+    if room.layers().contains(Layers::MNT) && sys::fs_magic(c"/").at("statfs(/)")? != TMPFS {
         return Err(Error::not_in_force("/ is no tmpfs"));
     }
     let mut cwd = [0; 4096];

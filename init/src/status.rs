@@ -58,7 +58,9 @@ mod tests {
 
     #[test]
     fn reads_numbers() {
-        let status = of(b"Name:\tSeccomp:\t9\nSeccomp:\t2\nSeccomp_filters:\t1\nCapEff:\t000001ffffffffff\n");
+        let status = of(
+            b"Name:\tSeccomp:\t9\nSeccomp:\t2\nSeccomp_filters:\t1\nCapEff:\t000001ffffffffff\n",
+        );
         assert_eq!(status.decimal("Seccomp"), Some(2));
         assert_eq!(status.hex("CapEff"), Some(0x1ff_ffff_ffff));
         assert_eq!(status.decimal("CapEff"), None);

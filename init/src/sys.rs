@@ -69,7 +69,9 @@ pub fn set_cloexec(fd: Fd) -> Result<(), Errno> {
 pub fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
     let flags = int(flags | libc::O_CLOEXEC);
     // SAFETY: `path` is NUL-terminated and outlives the call; the kernel only reads it.
-    let fd = unsafe { sc::syscall4(nr::OPENAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), flags, 0) };
+    let fd = unsafe {
+        sc::syscall4(nr::OPENAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), flags, 0)
+    };
     check(fd).map(to_int)
 }
 
@@ -82,13 +84,17 @@ pub fn read(fd: Fd, to: &mut [u8]) -> Result<usize, Errno> {
 /// pread64(2) from offset 0.
 pub fn read_start(fd: Fd, to: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: as for `read`.
-    check(unsafe { sc::syscall4(nr::PREAD64, int(fd), to.as_mut_ptr().expose_provenance(), to.len(), 0) })
+    check(unsafe {
+        sc::syscall4(nr::PREAD64, int(fd), to.as_mut_ptr().expose_provenance(), to.len(), 0)
+    })
 }
 
 /// write(2).
 pub fn write(fd: Fd, bytes: &[u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel reads `bytes.len()` bytes of `bytes`, which outlive the call.
-    check(unsafe { sc::syscall3(nr::WRITE, int(fd), bytes.as_ptr().expose_provenance(), bytes.len()) })
+    check(unsafe {
+        sc::syscall3(nr::WRITE, int(fd), bytes.as_ptr().expose_provenance(), bytes.len())
+    })
 }
 
 /// The bytes of a [`Record`], as they cross the report pipe.
@@ -147,8 +153,9 @@ pub fn inode(path: &CStr) -> Result<u64, Errno> {
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     let to = (&raw mut stat).expose_provenance();
     // SAFETY: the kernel reads `path`, NUL-terminated, and writes one `struct stat`.
-    let ret =
-        unsafe { sc::syscall4(nr::NEWFSTATAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), to, 0) };
+    let ret = unsafe {
+        sc::syscall4(nr::NEWFSTATAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), to, 0)
+    };
     check(ret)?;
     Ok(stat.st_ino)
 }
@@ -158,7 +165,13 @@ pub fn fs_magic(path: &CStr) -> Result<u64, Errno> {
     // SAFETY: an all-zero `statfs` is valid (integers only).
     let mut fs: libc::statfs64 = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel reads `path` and writes one `struct statfs`, of this layout on 64 bits.
-    check(unsafe { sc::syscall2(nr::STATFS, path.as_ptr().expose_provenance(), (&raw mut fs).expose_provenance()) })?;
+    check(unsafe {
+        sc::syscall2(
+            nr::STATFS,
+            path.as_ptr().expose_provenance(),
+            (&raw mut fs).expose_provenance(),
+        )
+    })?;
     Ok(fs.f_type.cast_unsigned())
 }
 
@@ -203,7 +216,13 @@ pub fn set_signal_mask(mask: u64) -> Result<(), Errno> {
     let set = &raw const mask;
     // SAFETY: the kernel reads the 8 bytes of `mask`; the old set is not asked for.
     let ret = unsafe {
-        sc::syscall4(nr::RT_SIGPROCMASK, int(libc::SIG_SETMASK), set.expose_provenance(), 0, size_of_val(&mask))
+        sc::syscall4(
+            nr::RT_SIGPROCMASK,
+            int(libc::SIG_SETMASK),
+            set.expose_provenance(),
+            0,
+            size_of_val(&mask),
+        )
     };
     check(ret).map(drop)
 }
@@ -221,8 +240,10 @@ pub fn set_default_action(signal: i32) -> Result<(), Errno> {
 pub fn wait_signal() -> Result<i32, Errno> {
     let all = u64::MAX;
     // SAFETY: the kernel reads the 8 bytes of `all`; siginfo and timeout are NULL.
-    check(unsafe { sc::syscall4(nr::RT_SIGTIMEDWAIT, (&raw const all).expose_provenance(), 0, 0, 8) })
-        .map(to_int)
+    check(unsafe {
+        sc::syscall4(nr::RT_SIGTIMEDWAIT, (&raw const all).expose_provenance(), 0, 0, 8)
+    })
+    .map(to_int)
 }
 
 /// kill(2). `pid` < -1 is a process group.
@@ -243,7 +264,9 @@ pub fn reap() -> Result<Option<(i32, i32)>, Errno> {
     let mut status = 0i32;
     let flags = int(libc::WNOHANG | libc::__WALL);
     // SAFETY: the kernel writes one int to `status`; no rusage is asked for.
-    let ret = unsafe { sc::syscall4(nr::WAIT4, usize::MAX, (&raw mut status).expose_provenance(), flags, 0) };
+    let ret = unsafe {
+        sc::syscall4(nr::WAIT4, usize::MAX, (&raw mut status).expose_provenance(), flags, 0)
+    };
     match check(ret)? {
         0 => Ok(None),
         pid => Ok(Some((to_int(pid), status))),
@@ -273,7 +296,14 @@ pub fn reader_is_gone(fd: Fd) -> Result<bool, Errno> {
     let now = [0u64; 2];
     // SAFETY: the kernel reads and writes one pollfd and reads one timespec; no signal set.
     check(unsafe {
-        sc::syscall5(nr::PPOLL, (&raw mut poll).expose_provenance(), 1, now.as_ptr().expose_provenance(), 0, 8)
+        sc::syscall5(
+            nr::PPOLL,
+            (&raw mut poll).expose_provenance(),
+            1,
+            now.as_ptr().expose_provenance(),
+            0,
+            8,
+        )
     })?;
     Ok(poll.revents & libc::POLLERR != 0)
 }
@@ -285,7 +315,8 @@ pub fn execve(path: &CStr, argv: &[u64], envp: &[u64]) -> Errno {
     let (argv, envp) = (argv.as_ptr().expose_provenance(), envp.as_ptr().expose_provenance());
     // SAFETY: the kernel reads the path, the arrays and their strings; on a bad pointer it says
     // EFAULT. On success this program is gone, on failure its memory is as before.
-    match check(unsafe { sc::syscall3(nr::EXECVE, path.as_ptr().expose_provenance(), argv, envp) }) {
+    match check(unsafe { sc::syscall3(nr::EXECVE, path.as_ptr().expose_provenance(), argv, envp) })
+    {
         Err(errno) => errno,
         Ok(_) => Errno::EINVAL,
     }
@@ -296,9 +327,8 @@ pub fn execve_fd(fd: Fd, argv: &[u64], envp: &[u64]) -> Errno {
     let (argv, envp) = (argv.as_ptr().expose_provenance(), envp.as_ptr().expose_provenance());
     let empty = c"".as_ptr().expose_provenance();
     // SAFETY: as for `execve`.
-    let ret = unsafe {
-        sc::syscall5(nr::EXECVEAT, int(fd), empty, argv, envp, int(libc::AT_EMPTY_PATH))
-    };
+    let ret =
+        unsafe { sc::syscall5(nr::EXECVEAT, int(fd), empty, argv, envp, int(libc::AT_EMPTY_PATH)) };
     match check(ret) {
         Err(errno) => errno,
         Ok(_) => Errno::EINVAL,
@@ -311,7 +341,9 @@ pub fn set_rlimit(resource: u64, limit: u64) -> Result<u64, Errno> {
     let limit = limit.min(hard);
     let new = [limit, limit];
     // SAFETY: the kernel reads one `struct rlimit64`: two words.
-    check(unsafe { sc::syscall4(nr::PRLIMIT64, 0, word(resource), new.as_ptr().expose_provenance(), 0) })?;
+    check(unsafe {
+        sc::syscall4(nr::PRLIMIT64, 0, word(resource), new.as_ptr().expose_provenance(), 0)
+    })?;
     Ok(limit)
 }
 
@@ -319,7 +351,9 @@ pub fn set_rlimit(resource: u64, limit: u64) -> Result<u64, Errno> {
 pub fn get_rlimit(resource: u64) -> Result<(u64, u64), Errno> {
     let mut old = [0u64; 2];
     // SAFETY: the kernel writes one `struct rlimit64`: two words.
-    check(unsafe { sc::syscall4(nr::PRLIMIT64, 0, word(resource), 0, old.as_mut_ptr().expose_provenance()) })?;
+    check(unsafe {
+        sc::syscall4(nr::PRLIMIT64, 0, word(resource), 0, old.as_mut_ptr().expose_provenance())
+    })?;
     Ok((old[0], old[1]))
 }
 

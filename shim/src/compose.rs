@@ -26,8 +26,11 @@ pub fn compose(plan: &Plan) -> Result<(), Failure> {
     if !layers.intersects(Layers::MNT | Layers::PID) && plan.identity != Identity::RealRoot {
         return Ok(());
     }
-    sys::mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"")
-        .at(Step::COMPOSE, "mount", "/, MS_PRIVATE")?;
+    sys::mount(c"", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"").at(
+        Step::COMPOSE,
+        "mount",
+        "/, MS_PRIVATE",
+    )?;
     if layers.contains(Layers::MNT) {
         root(plan)
     } else if layers.contains(Layers::PID) {
@@ -38,11 +41,8 @@ pub fn compose(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn root(plan: &Plan) -> Result<(), Failure> {
-    let options = [
-        (c"mode", c"0755"),
-        (c"size", room::TMPFS_SIZE),
-        (c"nr_inodes", room::TMPFS_INODES),
-    ];
+    let options =
+        [(c"mode", c"0755"), (c"size", room::TMPFS_SIZE), (c"nr_inodes", room::TMPFS_INODES)];
     let fd = sys::detached_tmpfs(&options, NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "tmpfs")?;
     // Over the old root, so that no directory of the host has to be there for it.
     sys::attach(fd, c"/").at(Step::COMPOSE, "move_mount", "tmpfs, /")?;

@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn one_line_that_names_everything() {
-        let failure = Failure::new(Step::LANDLOCK, "landlock_create_ruleset", "version", Errno::ENOSYS);
+        let failure =
+            Failure::new(Step::LANDLOCK, "landlock_create_ruleset", "version", Errno::ENOSYS);
         let line = "landlock: landlock_create_ruleset(version): Function not implemented (ENOSYS)";
         assert_eq!(failure.to_string(), line);
         assert!(failure.hint().contains("no Landlock"));

@@ -28,7 +28,8 @@ pub fn agent_init() -> Result<BorrowedFd<'static>, Failure> {
 
 /// Any program, at a descriptor of 10 or more.
 pub fn of(name: &std::ffi::CStr, program: &[u8]) -> Result<OwnedFd, Failure> {
-    let fd = sys::sealed_memfd(name, program, true).at(Step::IMAGE, "memfd_create", name.to_bytes())?;
+    let fd =
+        sys::sealed_memfd(name, program, true).at(Step::IMAGE, "memfd_create", name.to_bytes())?;
     sys::dup_high(fd.as_fd()).at(Step::IMAGE, "fcntl", "F_DUPFD_CLOEXEC")
 }
 

@@ -10,10 +10,10 @@ pub mod plan;
 
 pub mod launch;
 
-pub mod ns;
-pub mod idmap;
 pub mod compose;
+pub mod idmap;
 pub mod image;
+pub mod ns;
 
 pub mod supervise;
 
@@ -21,7 +21,12 @@ pub mod sandbox;
 
 pub mod profile;
 
-pub mod sys;
+pub mod cli;
+pub mod cmd;
+pub mod confine;
+pub mod verbose;
+
 pub mod error;
+pub mod sys;
 
 pub use sandbox::Sandbox;

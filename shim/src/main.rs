@@ -1,13 +1,37 @@
-//! agent-shim: the command.
-use agent_shim::Sandbox;
-use agent_init::layers::Layers;
-fn main() {
-    let mut a: Vec<String> = std::env::args().skip(1).collect();
-    let l = agent_shim::profile::named(&a.remove(0)).unwrap();
-    let p = a.remove(0);
-    let _ = Layers::NONE;
-    match Sandbox::new(p).args(a).layers(l).spawn() {
-        Ok(mut c) => println!("{:?}", c.wait()),
-        Err(e) => { eprintln!("{e}\nhint: {}", e.hint()); std::process::exit(e.code().into()) }
+//! agent-shim: argv → command → exit code, no more.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use agent_shim::cli::{self, Command};
+use agent_shim::error::{Failure, HARNESS};
+use agent_shim::{cmd, verbose};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(line) => {
+            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {line}");
+            return HARNESS.into();
+        }
+    };
+    let code = match command {
+        Command::Print(text) => cmd::print(&text).map(|()| 0),
+        Command::Run(options) => {
+            verbose::start(options.verbose);
+            cmd::run::run(options)
+        }
+        Command::Matrix(options) => cmd::matrix::run(&options),
+    };
+    code.unwrap_or_else(|failure| tell(&failure)).into()
+}
+
+/// One line, and one with the hint.
+fn tell(failure: &Failure) -> u8 {
+    let mut stderr = std::io::stderr().lock();
+    let _nobody_reads = writeln!(stderr, "agent-shim: {failure}");
+    if !failure.hint().is_empty() {
+        let _nobody_reads = writeln!(stderr, "hint: {}", failure.hint());
     }
+    failure.code()
 }

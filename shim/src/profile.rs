@@ -51,7 +51,9 @@ pub fn layers(list: &str, base: Layers) -> Result<Layers, String> {
         }
     }
     for layer in LAYERS.iter().filter(|l| set.contains(l.flag)) {
-        if let Some(need) = LAYERS.iter().find(|n| layer.needs.contains(n.flag) && !set.contains(n.flag)) {
+        if let Some(need) =
+            LAYERS.iter().find(|n| layer.needs.contains(n.flag) && !set.contains(n.flag))
+        {
             return Err(format!("`-{}`: {} stands on it; take both away", need.name, layer.name));
         }
     }

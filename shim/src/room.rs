@@ -78,8 +78,15 @@ pub fn bare() -> Vec<Node> {
 
 /// The host's programs and libraries, and what the loader looks for in /etc.
 const SYSTEM: &[&CStr] = &[
-    c"/usr", c"/bin", c"/sbin", c"/lib", c"/lib32", c"/lib64", c"/libx32",
-    c"/etc/alternatives", c"/etc/ld.so.cache",
+    c"/usr",
+    c"/bin",
+    c"/sbin",
+    c"/lib",
+    c"/lib32",
+    c"/lib64",
+    c"/libx32",
+    c"/etc/alternatives",
+    c"/etc/ld.so.cache",
 ];
 
 /// The bare room and the host's system directories, read-only. What the host does not have is

@@ -98,12 +98,10 @@ pub fn mount(
     flags: u64,
     data: &CStr,
 ) -> Result<(), Errno> {
-    let or_null =
-        |text: &CStr| if text.is_empty() { std::ptr::null() } else { text.as_ptr() };
+    let or_null = |text: &CStr| if text.is_empty() { std::ptr::null() } else { text.as_ptr() };
     let (kind, data) = (or_null(kind), or_null(data));
     // SAFETY: the kernel reads NUL-terminated strings that outlive the call.
-    let ret =
-        unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, data.cast()) };
+    let ret = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), kind, flags, data.cast()) };
     check_int(ret).map(drop)
 }
 
@@ -135,7 +133,9 @@ pub fn detached_tmpfs(options: &[(&CStr, &CStr)], attrs: u64) -> Result<RawFd, E
     for (key, value) in options {
         let (key, value) = (key.as_ptr(), value.as_ptr());
         // SAFETY: the kernel reads two NUL-terminated strings.
-        check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0) })?;
+        check(unsafe {
+            libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0)
+        })?;
     }
     // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
     check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, text, text, 0) })?;
@@ -287,8 +287,7 @@ pub fn sealed_memfd(name: &CStr, content: &[u8], program: bool) -> Result<OwnedF
         other => other,
     }?;
     write_all(fd.as_raw_fd(), content)?;
-    let seals =
-        libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: F_ADD_SEALS takes a number.
     check_int(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
     Ok(fd)
@@ -347,10 +346,8 @@ pub fn inode(path: &CStr) -> Result<u64, Errno> {
 /// pidfd_send_signal(2). ESRCH: it has ended.
 pub fn send_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
     // SAFETY: siginfo is NULL, so the kernel fills it as for kill(2).
-    check(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0)
-    })
-    .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0) })
+        .map(drop)
 }
 
 /// How a child ended.
