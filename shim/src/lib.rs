@@ -21,6 +21,11 @@ pub mod sandbox;
 
 pub mod profile;
 
+pub mod attribute;
+pub mod cost;
+pub mod lab;
+pub mod report;
+
 pub mod cli;
 pub mod cmd;
 pub mod confine;

@@ -1,0 +1,182 @@
+//! The laboratory: one operation of `agent-probe` in one fresh room, and the record of what
+//! happened. Nothing here knows why; see [`crate::attribute`].
+
+use std::collections::HashMap;
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_init::error::{Errno, Step};
+use agent_init::layers::Layers;
+use agent_probe::record::Record;
+use agent_probe::{Op, Outcome, host_facts};
+
+use crate::cmd::io_failure;
+use crate::error::{At, Failure};
+use crate::plan::Identity;
+use crate::sys::{self, End};
+use crate::{Sandbox, image, profile};
+
+/// Where an operation is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Setup {
+    /// In a room with these layers.
+    Room(Layers),
+    /// The same, and every refusal of the filter answers errno 4095.
+    Marked(Layers),
+    /// The positive control: as real root, with no layer, in a private mount namespace.
+    RealRoot,
+    /// The control with all capabilities given up: what is left is ownership.
+    RealRootNoCaps,
+}
+
+impl std::fmt::Display for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Setup::Room(layers) => write!(f, "room {}", profile::spelled(*layers)),
+            Setup::Marked(layers) => write!(f, "marked {}", profile::spelled(*layers)),
+            Setup::RealRoot => f.write_str("real root"),
+            Setup::RealRootNoCaps => f.write_str("real root without capabilities"),
+        }
+    }
+}
+
+/// Who can make experiments: the laboratory, and what tests put in its place.
+pub trait Experiments {
+    /// Tries `op` once under `setup`. Asked again, it may answer from memory.
+    fn run(&mut self, op: &'static Op, setup: Setup) -> Outcome;
+    /// Whether the controls as real root can be run.
+    fn has_root(&self) -> bool;
+}
+
+/// How long an operation may take. The slowest takes a few milliseconds.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Runs the probe; every run in a room of its own, each experiment once.
+pub struct Lab {
+    probe: Arc<OwnedFd>,
+    facts: Vec<OsString>,
+    known: HashMap<(&'static str, Setup), Outcome>,
+    progress: Box<dyn FnMut(usize)>,
+}
+
+impl Lab {
+    /// Finds `agent-probe` and gathers the facts about the host. `progress` is told the number of
+    /// rooms so far.
+    pub fn open(progress: impl FnMut(usize) + 'static) -> Result<Lab, Failure> {
+        Ok(Lab {
+            probe: Arc::new(image::from_file(c"agent-probe", &probe_path())?),
+            facts: host_facts().to_args(),
+            known: HashMap::new(),
+            progress: Box::new(progress),
+        })
+    }
+
+    /// What was tried and what happened, in no particular order.
+    pub fn experiments(&self) -> impl Iterator<Item = (&'static str, Setup, &Outcome)> {
+        self.known.iter().map(|((op, setup), outcome)| (*op, *setup, outcome))
+    }
+
+    /// Tries it now. An error is the harness's: the room could not be made.
+    pub fn attempt(&self, op: &'static Op, setup: Setup) -> Result<Outcome, Failure> {
+        let sandbox = self.sandbox(setup).args(&self.facts).args([op.id]);
+        let (end, output) = self.output(sandbox)?;
+        Ok(match (end, Record::parse(&output)) {
+            (None, _) => Outcome::INCONCLUSIVE.note("no answer within 5 s"),
+            (Some(_), Ok(record)) if record.op == op.id => record.outcome,
+            (Some(End::Exited(code)), _) if code > 128 => {
+                Outcome::BLOCKED.note(format!("ended by signal {}", code - 128))
+            }
+            (Some(end), _) => Outcome::INCONCLUSIVE.note(format!("no record, {end:?}")),
+        })
+    }
+
+    /// Runs the probe's loop of `calls` getppid, `rounds` times: nanoseconds a call, per round.
+    pub fn bench(&self, layers: Layers, calls: u64, rounds: u64) -> Result<Vec<f64>, Failure> {
+        let args = ["--bench".to_owned(), calls.to_string(), rounds.to_string()];
+        let (_, output) = self.output(self.sandbox(Setup::Room(layers)).args(args))?;
+        agent_probe::record::Bench::parse(&output)
+            .map(|bench| bench.ns)
+            .map_err(|error| Failure::new(Step::PROBE, "bench", error.to_string(), Errno::EINVAL))
+    }
+
+    fn sandbox(&self, setup: Setup) -> Sandbox {
+        let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe").bare();
+        match setup {
+            Setup::Room(layers) => sandbox.layers(layers),
+            Setup::Marked(layers) => sandbox.layers(layers).marked(true),
+            Setup::RealRoot => sandbox.layers(Layers::empty()).as_real_root(),
+            Setup::RealRootNoCaps => sandbox.layers(Layers::CAPS).as_real_root(),
+        }
+    }
+
+    /// Runs it to its end: how it ended (`None`: it did not, and was killed), and what it said on
+    /// standard output. A pipe holds it: who writes more than 64 KiB waits, and runs into the limit.
+    fn output(&self, sandbox: Sandbox) -> Result<(Option<End>, Vec<u8>), Failure> {
+        let (output, end) = sys::pipe().at(Step::PROBE, "pipe2", "")?;
+        let sandbox = sandbox.stdio(0, null()?).stdio(1, end).stdio(2, null()?);
+        let mut child = sandbox.spawn()?;
+        drop(sandbox); // and our copy of the writing end with it
+        let ended = child.wait_for(LIMIT)?;
+        drop(child); // ends it, if it has not
+        let mut text = Vec::new();
+        let read = File::from(output).take(64 << 10).read_to_end(&mut text);
+        read.map_err(|e| io_failure(&e, "read", "the probe's output"))?;
+        Ok((ended, text))
+    }
+}
+
+fn null() -> Result<OwnedFd, Failure> {
+    let file = File::options().read(true).write(true).open("/dev/null");
+    file.map(OwnedFd::from).map_err(|e| io_failure(&e, "open", "/dev/null"))
+}
+
+impl Experiments for Lab {
+    fn run(&mut self, op: &'static Op, setup: Setup) -> Outcome {
+        if let Some(outcome) = self.known.get(&(op.id, setup)) {
+            return outcome.clone();
+        }
+        // An experiment whose room cannot be made is no evidence, and says why.
+        let outcome = self
+            .attempt(op, setup)
+            .unwrap_or_else(|failure| Outcome::INCONCLUSIVE.note(failure.to_string()));
+        self.known.insert((op.id, setup), outcome.clone());
+        (self.progress)(self.known.len());
+        outcome
+    }
+
+    fn has_root(&self) -> bool {
+        Identity::of_caller() == Identity::Unprivileged
+    }
+}
+
+/// `AGENT_BIN_DIR/agent-probe`, else the one beside this program.
+fn probe_path() -> PathBuf {
+    let beside = || env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
+    let dir = env::var_os("AGENT_BIN_DIR").map(PathBuf::from).or_else(beside);
+    dir.unwrap_or_default().join("agent-probe")
+}
+
+/// A line on standard error that shows how far it is, if that is a terminal.
+pub fn progress_line() -> impl FnMut(usize) + 'static {
+    use std::io::{IsTerminal, stderr};
+    let shown = stderr().is_terminal();
+    move |rooms| {
+        if shown {
+            let _nobody_reads = write!(stderr(), "\r\x1b[K{rooms} rooms");
+        }
+    }
+}
+
+/// Takes that line away again.
+pub fn end_of_progress() {
+    use std::io::{IsTerminal, stderr};
+    if stderr().is_terminal() {
+        let _nobody_reads = write!(stderr(), "\r\x1b[K");
+    }
+}

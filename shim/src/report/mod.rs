@@ -1,0 +1,29 @@
+//! What is printed and written.
+
+pub mod json;
+pub mod text;
+
+use agent_probe::Op;
+
+use crate::attribute::Cell;
+use crate::cost::Cost;
+
+/// Everything that a run of the matrix has found out.
+#[derive(Debug)]
+pub struct Report {
+    /// One table a profile.
+    pub tables: Vec<Table>,
+    /// One row a profile.
+    pub costs: Vec<Cost>,
+    /// Whether the controls as real root were run.
+    pub has_root: bool,
+}
+
+/// The table of one profile.
+#[derive(Debug)]
+pub struct Table {
+    /// Its name.
+    pub profile: &'static str,
+    /// One row an operation.
+    pub rows: Vec<(&'static Op, Cell)>,
+}
