@@ -22,7 +22,7 @@ pub fn agent_init() -> Result<BorrowedFd<'static>, Failure> {
     if let Some(fd) = IMAGE.get() {
         return Ok(fd.as_fd());
     }
-    let fd = of(c"agent-init", AGENT_INIT)?;
+    let fd = of(c"init", AGENT_INIT)?; // its name in the room: /proc/1/comm
     Ok(IMAGE.get_or_init(|| fd).as_fd())
 }
 

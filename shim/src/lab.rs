@@ -18,7 +18,7 @@ use agent_probe::{Op, Outcome, host_facts};
 
 use crate::cmd::io_failure;
 use crate::error::{At, Failure};
-use crate::plan::Identity;
+use crate::plan;
 use crate::sys::{self, End};
 use crate::{Sandbox, image, profile};
 
@@ -63,6 +63,7 @@ pub struct Lab {
     facts: Vec<OsString>,
     known: HashMap<(&'static str, Setup), Outcome>,
     progress: Box<dyn FnMut(usize)>,
+    is_real_root: bool,
 }
 
 impl Lab {
@@ -74,6 +75,7 @@ impl Lab {
             facts: host_facts().to_args(),
             known: HashMap::new(),
             progress: Box::new(progress),
+            is_real_root: plan::is_real_root(),
         })
     }
 
@@ -151,7 +153,7 @@ impl Experiments for Lab {
     }
 
     fn has_root(&self) -> bool {
-        Identity::of_caller() == Identity::Unprivileged
+        self.is_real_root
     }
 }
 

@@ -29,12 +29,15 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Who the caller's rooms run as.
+    /// Who the caller's rooms run as. root of a user namespace that has no unprivileged id to
+    /// give (a rootless container) maps its own, like an ordinary user.
     pub fn of_caller() -> Identity {
-        match sys::ids() {
-            (0, _) => Identity::Unprivileged,
-            (uid, gid) => Identity::Caller { uid, gid },
+        let (uid, gid) = sys::ids();
+        let can_give = |map| is_mapped(map, room::UNPRIVILEGED);
+        if uid == 0 && can_give("/proc/self/uid_map") && can_give("/proc/self/gid_map") {
+            return Identity::Unprivileged;
         }
+        Identity::Caller { uid, gid }
     }
 
     /// User and group id on the host.
@@ -46,6 +49,32 @@ impl Identity {
         }
     }
 }
+
+/// Whether `id` exists in the caller's user namespace: user_namespaces(7), lines of
+/// "first id inside, first id outside, count".
+fn is_mapped(map: &str, id: u32) -> bool {
+    let text = std::fs::read_to_string(map).unwrap_or_default();
+    text.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().map_while(|n| n.parse::<u64>().ok());
+        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
+        first.zip(count).is_some_and(|(first, count)| {
+            (first..first.saturating_add(count)).contains(&u64::from(id))
+        })
+    })
+}
+
+/// Whether the caller is root in the initial user namespace, with the capabilities that the
+/// operations of the probe could need: only then does a control as real root say anything.
+/// A container's root, for one, often has neither.
+pub fn is_real_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let is_initial = map.split_ascii_whitespace().eq(["0", "0", "4294967295"]);
+    let effective = agent_init::sys::caps().map_or(0, |sets| sets.effective);
+    sys::ids().0 == 0 && is_initial && effective & CONTROL_CAPS == CONTROL_CAPS
+}
+
+/// DAC_OVERRIDE, KILL, NET_RAW, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN. capabilities(7).
+const CONTROL_CAPS: u64 = 1 << 1 | 1 << 5 | 1 << 13 | 1 << 17 | 1 << 19 | 1 << 21;
 
 /// What is run in the room.
 #[derive(Clone, Debug)]
