@@ -58,6 +58,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::COMPOSE,  Some(Errno::EPERM),      "a new proc needs one that is visible in full: an outer container masks parts of /proc"),
     (Step::COMPOSE,  Some(Errno::ENOSPC),     "the room's tmpfs is full, or sysctl fs.mount-max is reached"),
     (Step::COMPOSE,  Some(Errno::ENOSYS),     "read-only binds need mount_setattr, Linux 5.12"),
+    (Step::STDIO,    None,                    "a room never gets a directory of the host: redirect it from or to a file, a pipe, /dev/null"),
     (Step::KEYRING,  Some(Errno::EPERM),      "the filter of an outer container refuses keyctl but lets the session keyring be read"),
     (Step::LANDLOCK, Some(Errno::ENOSYS),     "this kernel has no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK); --layers -landlock goes without"),
     (Step::LANDLOCK, Some(Errno::EOPNOTSUPP), "Landlock is off or older than ABI 6: add landlock to the kernel parameter lsm=; --best-effort takes an older ABI"),

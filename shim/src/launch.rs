@@ -249,9 +249,14 @@ fn keep_setpcap() -> Result<(), Failure> {
 
 /// The numbers that init knows; all others are close-on-exec or closed by it.
 fn descriptors(ready: &Ready) -> Result<(), Failure> {
-    for (fd, number) in ready.stdio.iter().zip(0..) {
+    let names = ["standard input", "standard output", "standard error"];
+    for ((fd, number), name) in ready.stdio.iter().zip(0..).zip(names) {
         if let Some(fd) = fd {
-            sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", "")?;
+            sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
+        }
+        // From a directory of the host, openat(2) leads out of every root (CVE-2024-21626).
+        if sys::is_directory(number) == Ok(true) {
+            return Err(Errno::EISDIR).at(Step::STDIO, "fstat", name);
         }
     }
     sys::dup_to(ready.orders.as_raw_fd(), ORDERS_FD).at(Step::ORDERS, "dup2", "")?;

@@ -135,7 +135,8 @@ impl Sandbox {
         self
     }
 
-    /// Makes the room and starts the agent in it.
+    /// Makes the room and starts the agent in it. The room ends with the *thread* that calls this:
+    /// its init has PR_SET_PDEATHSIG. See prctl(2).
     pub fn spawn(&self) -> Result<Child, Failure> {
         if sys::is_privileged_by_exec() {
             let what = "set-uid, set-gid or with file capabilities";

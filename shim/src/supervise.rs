@@ -64,6 +64,10 @@ impl Child {
                 Some(_) => {
                     let signal = sys::next_signal(signals).at(Step::WAIT, "read", "signalfd")?;
                     self.signal(signal);
+                    if signal == libc::SIGTSTP {
+                        // Ctrl-Z: the agent stops, and so do we, for the caller's shell to see.
+                        sys::stop_self();
+                    }
                 }
                 None => {}
             }

@@ -350,6 +350,21 @@ pub fn send_signal(pidfd: BorrowedFd, signal: i32) -> Result<(), Errno> {
         .map(drop)
 }
 
+/// kill(2), SIGSTOP, of this process: returns when it is continued.
+pub fn stop_self() {
+    // SAFETY: no memory is passed; signalling oneself cannot fail.
+    unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+}
+
+/// fstat(2): whether `fd` is a directory. EBADF: it is not open.
+pub fn is_directory(fd: RawFd) -> Result<bool, Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct stat`.
+    check_int(unsafe { libc::fstat(fd, &raw mut stat) })?;
+    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
