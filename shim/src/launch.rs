@@ -82,9 +82,10 @@ fn started(
     mapped: Result<(), Failure>,
     report: &OwnedFd,
 ) -> Result<Child, Failure> {
+    mapped?;
+    sys::wait_hangup(report.as_fd()).at(Step::REPORT, "poll", "the room")?;
     let mut is_ready = false;
     let failure = loop {
-        mapped?;
         let mut bytes = [0; RECORD];
         match sys::read(report.as_raw_fd(), &mut bytes) {
             Ok(RECORD) if record_from(&bytes) == READY => is_ready = true,

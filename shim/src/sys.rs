@@ -409,6 +409,19 @@ pub fn wait_readable(fds: &[BorrowedFd], timeout: i32) -> Result<Option<usize>, 
     }
 }
 
+/// poll(2): waits until every writer of the pipe has closed it. What they wrote wakes nobody: a
+/// launch costs the caller one wake-up.
+pub fn wait_hangup(fd: BorrowedFd) -> Result<(), Errno> {
+    loop {
+        let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: 0, revents: 0 };
+        // SAFETY: the kernel reads and writes one pollfd.
+        match check_int(unsafe { libc::poll(&raw mut poll, 1, -1) }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// Signals that are blocked in this thread for as long as this lives.
 #[derive(Debug)]
 pub struct Blocked(libc::sigset_t);
