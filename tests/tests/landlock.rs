@@ -1,6 +1,8 @@
 //! The hand-written Landlock calls against their oracle, the `landlock` crate: the same rights for
 //! every ABI, and the same answers to the same operations.
 
+#![allow(clippy::unwrap_used)] // a test
+
 use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
