@@ -25,10 +25,8 @@ impl Failure {
     /// The exit status that says it.
     pub fn code(&self) -> u8 {
         match (self.0.step, self.0.errno) {
-            (Step::EXEC | Step::PROGRAM, Errno::ENOENT | Errno::ENOTDIR) => NOT_FOUND,
-            (Step::EXEC | Step::PROGRAM, Errno::EACCES | Errno::ENOEXEC | Errno::EPERM) => {
-                NOT_EXECUTABLE
-            }
+            (Step::EXEC, Errno::ENOENT | Errno::ENOTDIR) => NOT_FOUND,
+            (Step::EXEC, Errno::EACCES | Errno::ENOEXEC | Errno::EPERM) => NOT_EXECUTABLE,
             _ => HARNESS,
         }
     }

@@ -30,7 +30,7 @@ pub struct Node {
     pub path: CString,
     /// How it is made.
     pub kind: Kind,
-    /// By rule, not by a second list: see [`grant`].
+    /// By rule, not by a second list: see `grant`.
     pub access: Access,
 }
 
