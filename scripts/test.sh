@@ -8,6 +8,7 @@
 # needs: sh, cargo with rustfmt and clippy; apt where something is missing. Writes to target/ and a directory in /tmp.
 set -u
 LC_ALL=C; export LC_ALL
+umask 022 # uid 65534 runs what is built here
 
 STEPS='tools fmt clippy build sizes doc test test-as-user shellcheck matrix-root matrix-user matrix-dash matrix-ash bench'
 SKIP=75 # the status of a step that cannot be run here; its last line says why
@@ -102,7 +103,9 @@ as_user() {
 user_enters() { setpriv --reuid $USER_ID --regid $USER_ID --clear-groups test -x "$1"; }
 
 needs_user() {
-    as_user test -r scripts/matrix.sh || skip "uid $USER_ID cannot be given a view of $tree"
+    for file in "$tree/scripts/matrix.sh" "$release/agent-shim"; do
+        as_user test -r "$file" || skip "uid $USER_ID cannot be given a view of $file"
+    done
 }
 
 # -- The steps: each runs in a shell of its own, and the first command that fails ends it ------------------------

@@ -71,13 +71,16 @@ fn in_scratch(args: &[String]) -> Res<()> {
     let dir = env::temp_dir().join(format!("agent-bench-{}", process::id()));
     fs::create_dir(&dir)?;
     let result = (|| {
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))?;
-        fs::copy(&myself, dir.join("start"))?;
+        let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755));
+        open(&dir)?; // whatever the umask
         let shim = release.join("agent-shim");
         fs::copy(&shim, dir.join("agent-shim")).map_err(|e| format!("{}: {e}", shim.display()))?;
+        fs::copy(&myself, dir.join("start"))?;
         fs::write(dir.join("exit"), image::exit_program())?;
-        fs::set_permissions(dir.join("exit"), fs::Permissions::from_mode(0o755))?;
         fs::write(dir.join("filter"), filter())?;
+        for name in ["agent-shim", "start", "exit", "filter"] {
+            open(&dir.join(name))?;
+        }
         let mut command = if agent_shim::sys::ids().0 == 0 {
             let mut setpriv = Command::new("setpriv");
             setpriv
