@@ -111,22 +111,34 @@ pub fn with_groups(command: &mut Command, groups: &'static [u32]) {
     unsafe { command.pre_exec(set) };
 }
 
-/// The command has a session keyring of its own, with a key of this name in it. Where keyrings
-/// are refused, the command fails to start with the errno.
-pub fn with_session_key(command: &mut Command, name: &'static std::ffi::CStr) {
+/// The command has a session keyring of its own, and in it a key of this name that only who
+/// possesses it can see; it belongs to `owner`, so that a room of that user has it in its map.
+/// Where keyrings are refused, the command fails to start with the errno.
+pub fn with_session_key(command: &mut Command, name: &'static std::ffi::CStr, owner: u32) {
+    const POSSESSOR_ALL: u32 = 0x3f00_0000;
     let join = move || {
-        // SAFETY: NULL asks for an anonymous keyring; add_key reads two strings and one byte.
-        unsafe {
-            check(libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0))
-                .map_err(io::Error::from_raw_os_error)?;
+        // SAFETY: NULL asks for an anonymous keyring; add_key reads two strings and one byte; the
+        // others take numbers.
+        let ret = unsafe {
             let (kind, session) = (c"user".as_ptr(), libc::KEY_SPEC_SESSION_KEYRING);
             let (at, payload) = (name.as_ptr(), c"x".as_ptr());
-            check(libc::syscall(libc::SYS_add_key, kind, at, payload, 1, session))
-        }
-        .map(drop)
-        .map_err(io::Error::from_raw_os_error)
+            check(libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0))
+                .and_then(|_| {
+                    check(libc::syscall(libc::SYS_add_key, kind, at, payload, 1, session))
+                })
+                .and_then(|key| {
+                    check(libc::syscall(
+                        libc::SYS_keyctl,
+                        libc::KEYCTL_SETPERM,
+                        key,
+                        POSSESSOR_ALL,
+                    ))?;
+                    check(libc::syscall(libc::SYS_keyctl, libc::KEYCTL_CHOWN, key, owner, -1))
+                })
+        };
+        ret.map(drop).map_err(io::Error::from_raw_os_error)
     };
-    // SAFETY: the closure only makes two system calls.
+    // SAFETY: the closure only makes system calls.
     unsafe { command.pre_exec(join) };
 }
 
