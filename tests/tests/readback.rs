@@ -20,13 +20,15 @@ fn expected(layer: Layers) -> (Step, Option<&'static str>) {
     match layer {
         // Of the agent, or "of init": both ask, and the first one to find out speaks.
         Layers::SECCOMP => (Step::SECCOMP, Some("Seccomp")),
+        // The pid layer's proc needs a mount namespace too, so the root tells.
         Layers::MNT => (Step::ROOT, Some("/ is no tmpfs")),
         Layers::PID => (Step::NAMESPACES, Some("/proc/self/ns/pid")),
         Layers::NET => (Step::NAMESPACES, Some("/proc/self/ns/net")),
         Layers::IPC => (Step::NAMESPACES, Some("/proc/self/ns/ipc")),
         Layers::UTS => (Step::NAMESPACES, Some("/proc/self/ns/uts")),
         Layers::CGROUP => (Step::NAMESPACES, Some("/proc/self/ns/cgroup")),
-        Layers::CAPS => (Step::CAPS, Some("CapPrm")),
+        // The capability that init was to empty the bounding set with.
+        Layers::CAPS => (Step::CAPS, Some("CapInh")),
         Layers::LANDLOCK => (Step::LANDLOCK, Some("/ can be listed")),
         Layers::NNP => (Step::NNP, Some("NoNewPrivs")),
         // An ordinary user may not clone into the other namespaces; root has become an ordinary
@@ -82,6 +84,7 @@ fn a_layer_alone_that_is_left_out_does_not_start() {
         assert_eq!(room(agent(layers)).unwrap().ok(), "ran\n", "{}", layer.name);
         let (step, object) = match layer.flag {
             Layers::USERNS => (Step::NAMESPACES, Some("/proc/self/ns/user")),
+            Layers::MNT => (Step::NAMESPACES, Some("/proc/self/ns/mnt")),
             other => expected(other),
         };
         refused(agent(layers).omit(layer.flag), step, object);
