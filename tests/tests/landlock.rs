@@ -137,7 +137,9 @@ fn both_domains_give_the_same_answers() {
         });
         answers.join().unwrap()
     };
-    if agent_init::sys::landlock_abi().is_ok_and(|abi| abi >= ours::LEAST_ABI) {
+    if agent_init::sys::landlock_abi().is_ok_and(|abi| abi < ours::LEAST_ABI) {
+        agent_tests::skip("both_domains_give_the_same_answers", "an older Landlock");
+    } else {
         let (by_hand, by_crate) = (in_domain(restrict_by_hand), in_domain(restrict_by_crate));
         assert_eq!(by_hand, by_crate);
         let open = in_domain(|_| ());

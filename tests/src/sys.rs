@@ -1,0 +1,337 @@
+//! The system calls of the tests, typed: the one file of the crate with `unsafe`.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// A result of libc: -1 is errno.
+fn check(ret: i64) -> Result<i64, i32> {
+    if ret == -1 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(0)) } else { Ok(ret) }
+}
+
+/// A raw system call whose arguments are numbers, never addresses: the errno, or the result.
+/// Numbers of calls that take pointers are passed 0 for them, which the kernel refuses or skips.
+pub fn call(number: i64, args: [i64; 5]) -> Result<i64, i32> {
+    let [a, b, c, d, e] = args;
+    // SAFETY: by the contract above no memory is passed.
+    check(unsafe { libc::syscall(number, a, b, c, d, e, 0) })
+}
+
+/// pidfd_open(2); `None` if there is no such process.
+pub fn pidfd_open(pid: u32) -> Option<OwnedFd> {
+    let fd = call(libc::SYS_pidfd_open, [pid.into(), 0, 0, 0, 0]).ok()?;
+    // SAFETY: a new descriptor, owned by nothing else.
+    Some(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).ok()?) })
+}
+
+/// poll(2), POLLIN: which of `fds` are ready, -1 never is. All false: `limit` has passed.
+pub fn poll(fds: &[RawFd], limit: Duration) -> Vec<bool> {
+    let mut polls: Vec<_> =
+        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    let ms = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // SAFETY: the kernel reads and writes `polls.len()` pollfds.
+    unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, ms) };
+    polls.iter().map(|p| p.revents != 0).collect()
+}
+
+/// prctl(2), PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
+pub fn set_subreaper() {
+    // SAFETY: no memory is passed.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+}
+
+/// wait4(2), WNOHANG, of one child; it is nothing if there is no such child.
+pub fn reap(pid: i32) {
+    // SAFETY: no status is asked for.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+}
+
+/// kill(2) of one process. Never of 0, -1 or a group: this runs on the host too.
+pub fn kill(pid: i32, signal: i32) {
+    assert!(pid > 1, "not on the host");
+    // SAFETY: no memory is passed.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// The command starts with these signals ignored.
+pub fn ignoring(command: &mut Command, signals: &'static [i32]) {
+    let ignore = move || {
+        for signal in signals {
+            // SAFETY: SIG_IGN is no handler of ours.
+            unsafe { libc::signal(*signal, libc::SIG_IGN) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only calls signal(2), which may be called after fork.
+    unsafe { command.pre_exec(ignore) };
+}
+
+/// The command starts with these signals blocked.
+pub fn blocking(command: &mut Command, signals: &'static [i32]) {
+    let block = move || {
+        // SAFETY: the set is written before it is read; the calls may be made after fork.
+        unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for signal in signals {
+                libc::sigaddset(&raw mut set, *signal);
+            }
+            libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: as said within.
+    unsafe { command.pre_exec(block) };
+}
+
+/// The command inherits descriptor 0 under these numbers too, not close-on-exec.
+pub fn leaking(command: &mut Command, numbers: &'static [i32]) {
+    let leak = move || {
+        for number in numbers {
+            // SAFETY: no memory is passed; dup2 may be called after fork.
+            check(i64::from(unsafe { libc::dup2(0, *number) }))
+                .map_err(io::Error::from_raw_os_error)?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only calls dup2.
+    unsafe { command.pre_exec(leak) };
+}
+
+/// The command has these supplementary groups. Needs root.
+pub fn with_groups(command: &mut Command, groups: &'static [u32]) {
+    let set = move || {
+        // SAFETY: the kernel reads `groups.len()` ids; the raw call may be made after fork.
+        let ret = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        check(ret).map(drop).map_err(io::Error::from_raw_os_error)
+    };
+    // SAFETY: the closure only makes one system call.
+    unsafe { command.pre_exec(set) };
+}
+
+/// The command has a session keyring of its own, and in it a key of this name that only who
+/// possesses it can see; it belongs to `owner`, so that a room of that user has it in its map.
+/// Where keyrings are refused, the command fails to start with the errno.
+pub fn with_session_key(command: &mut Command, name: &'static std::ffi::CStr, owner: u32) {
+    const POSSESSOR_ALL: u32 = 0x3f00_0000;
+    let join = move || {
+        // SAFETY: NULL asks for an anonymous keyring; add_key reads two strings and one byte; the
+        // others take numbers.
+        let ret = unsafe {
+            let (kind, session) = (c"user".as_ptr(), libc::KEY_SPEC_SESSION_KEYRING);
+            let (at, payload) = (name.as_ptr(), c"x".as_ptr());
+            check(libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0))
+                .and_then(|_| {
+                    check(libc::syscall(libc::SYS_add_key, kind, at, payload, 1, session))
+                })
+                .and_then(|key| {
+                    check(libc::syscall(
+                        libc::SYS_keyctl,
+                        libc::KEYCTL_SETPERM,
+                        key,
+                        POSSESSOR_ALL,
+                    ))?;
+                    check(libc::syscall(libc::SYS_keyctl, libc::KEYCTL_CHOWN, key, owner, -1))
+                })
+        };
+        ret.map(drop).map_err(io::Error::from_raw_os_error)
+    };
+    // SAFETY: the closure only makes system calls.
+    unsafe { command.pre_exec(join) };
+}
+
+/// The command leads a session whose controlling terminal is a new pty. The other end of it.
+pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
+    // SAFETY: the calls take numbers; the pty's number is written to an int.
+    let (master, slave) = unsafe {
+        let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
+        check(master.into()).map_err(io::Error::from_raw_os_error)?;
+        let master = OwnedFd::from_raw_fd(master);
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&master);
+        check(libc::unlockpt(fd).into()).map_err(io::Error::from_raw_os_error)?;
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let slave = libc::ioctl(fd, libc::TIOCGPTPEER, flags);
+        check(slave.into()).map_err(io::Error::from_raw_os_error)?;
+        (master, OwnedFd::from_raw_fd(slave))
+    };
+    let take = move || {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&slave);
+        // SAFETY: no memory is passed; both may be called after fork.
+        unsafe {
+            libc::setsid();
+            check(libc::ioctl(fd, libc::TIOCSCTTY, 0).into())
+        }
+        .map(drop)
+        .map_err(io::Error::from_raw_os_error)
+    };
+    // SAFETY: the closure only makes two system calls.
+    unsafe { command.pre_exec(take) };
+    Ok(master)
+}
+
+// -- Attacks, called in a room -------------------------------------------------------------------
+
+/// kill(2) of PID 1, in a room: guarded, as the tests run on the host.
+pub fn kill_init(signal: i32) -> Result<(), i32> {
+    assert!(std::process::id() != 1 && in_room(), "only in a room");
+    call(libc::SYS_kill, [1, signal.into(), 0, 0, 0]).map(drop)
+}
+
+/// rt_sigqueueinfo(2) at PID 1 with a siginfo that claims to come from the kernel (SI_KERNEL) or
+/// from a child that ended (CLD_EXITED).
+pub fn forge(signal: i32, code: i32) -> Result<(), i32> {
+    assert!(in_room(), "only in a room");
+    // SAFETY: an all-zero siginfo is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    info.si_signo = signal;
+    info.si_code = code;
+    // SAFETY: the kernel reads one siginfo.
+    let ret = unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, 1, signal, &raw const info) };
+    check(ret).map(drop)
+}
+
+/// prlimit64(2) of a process: sets soft and hard limit.
+pub fn prlimit(pid: i32, resource: u32, limit: u64) -> Result<(), i32> {
+    let new = [limit, limit];
+    // SAFETY: the kernel reads two words.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new.as_ptr(), 0) }).map(drop)
+}
+
+/// process_vm_readv(2): 8 bytes of a process.
+pub fn read_memory(pid: i32, address: usize) -> Result<u64, i32> {
+    let mut word = 0u64;
+    let local = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: 8 };
+    let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: 8 };
+    // SAFETY: the kernel writes at most 8 bytes to `word`; the remote address is another
+    // process's, and checked by the kernel.
+    let ret = unsafe {
+        let (local, remote) = (&raw const local, &raw const remote);
+        libc::syscall(libc::SYS_process_vm_readv, pid, local, 1, remote, 1, 0)
+    };
+    check(ret).map(|_| word)
+}
+
+/// sched_setaffinity(2) of a process to one processor.
+pub fn set_affinity(pid: i32) -> Result<(), i32> {
+    let mask = 1u64;
+    // SAFETY: the kernel reads 8 bytes.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, 8, &raw const mask) }).map(drop)
+}
+
+/// sched_setscheduler(2) of a process to SCHED_IDLE.
+pub fn set_idle(pid: i32) -> Result<(), i32> {
+    let param = 0i32;
+    // SAFETY: the kernel reads one int.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setscheduler, pid, 5, &raw const param) };
+    check(ret).map(drop)
+}
+
+/// fork(2), and the child ends at once with `code`, or waits for a signal if there is none.
+pub fn fork_child(code: Option<i32>) -> Result<i32, i32> {
+    // SAFETY: the child makes only system calls, and this program has one thread.
+    let pid = unsafe { libc::fork() };
+    if pid != 0 {
+        return check(pid.into()).map(|_| pid);
+    }
+    match code {
+        // SAFETY: ends the process.
+        Some(code) => unsafe { libc::_exit(code) },
+        None => loop {
+            // SAFETY: no memory is passed.
+            unsafe { libc::pause() };
+        },
+    }
+}
+
+/// fork(2) of a child that forks `count` children which end at once, and ends itself without
+/// waiting: `count` orphans. How many there were is returned.
+pub fn orphans(count: i32) -> Result<i32, i32> {
+    // SAFETY: as for `fork_child`.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let made = (0..count).take_while(|_| fork_child(Some(0)).is_ok()).count();
+        // SAFETY: ends the process.
+        unsafe { libc::_exit(i32::try_from(made).unwrap_or(0)) };
+    }
+    check(pid.into())?;
+    let mut status = 0;
+    // SAFETY: the kernel writes one int.
+    check(unsafe { libc::waitpid(pid, &raw mut status, 0) }.into())?;
+    Ok(libc::WEXITSTATUS(status))
+}
+
+/// Whether this process is in another pid namespace than the host's processes: PID 1 is init.
+fn in_room() -> bool {
+    std::fs::read("/proc/1/cmdline").is_ok_and(|line| line == b"init\0")
+}
+
+/// Dies by this signal, with its default action.
+pub fn die(signal: i32) -> ! {
+    // SAFETY: SIG_DFL is no handler; raise is told of this process only.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        libc::raise(signal);
+        libc::_exit(99)
+    }
+}
+
+// -- ptrace(2) -----------------------------------------------------------------------------------
+
+/// The command is traced by the thread that spawns it, and stops after its execve.
+pub fn traced(command: &mut Command) {
+    let traceme = || {
+        // SAFETY: no memory is passed.
+        check(unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) })
+            .map(drop)
+            .map_err(io::Error::from_raw_os_error)
+    };
+    // SAFETY: the closure only makes one system call.
+    unsafe { command.pre_exec(traceme) };
+}
+
+/// A request of ptrace(2) whose address is not used and whose data is a number.
+pub fn ptrace(request: u32, pid: i32, data: i64) -> Result<(), i32> {
+    // SAFETY: the requests used in this crate take a number as data.
+    check(unsafe { libc::ptrace(request, pid, 0, data) }).map(drop)
+}
+
+/// PTRACE_GETEVENTMSG: the pid of the new process, after a fork.
+pub fn event_message(pid: i32) -> Result<i64, i32> {
+    let mut message = 0i64;
+    // SAFETY: the kernel writes one long.
+    check(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, &raw mut message) })?;
+    Ok(message)
+}
+
+/// The registers of a tracee that has stopped.
+pub fn registers(pid: i32) -> Result<libc::user_regs_struct, i32> {
+    // SAFETY: an all-zero register set is valid; the kernel writes one.
+    unsafe {
+        let mut regs: libc::user_regs_struct = std::mem::zeroed();
+        check(libc::ptrace(libc::PTRACE_GETREGS, pid, 0, &raw mut regs))?;
+        Ok(regs)
+    }
+}
+
+/// Sets them.
+pub fn set_registers(pid: i32, regs: &libc::user_regs_struct) -> Result<(), i32> {
+    // SAFETY: the kernel reads one register set.
+    check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw const *regs) }).map(drop)
+}
+
+/// waitpid(2) of the next tracee or child of this thread alone: its pid and status.
+/// `None`: there is none left.
+pub fn wait_traced() -> Option<(i32, i32)> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one int.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
+        match check(pid.into()) {
+            Ok(_) => return Some((pid, status)),
+            Err(libc::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
