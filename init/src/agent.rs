@@ -1,7 +1,6 @@
 //! The agent's process: from fork to execve.
 
 use crate::error::{At, During, Errno, Error, Failure, Step};
-use crate::layers::Layers;
 use crate::lock::{self, Room};
 use crate::orders::{Flags, PROGRAM_FD};
 use crate::{report, sys};
@@ -35,26 +34,11 @@ fn let_go(room: &Room, go_end: sys::Fd) -> Result<(), Error> {
     Ok(())
 }
 
-/// The child's side: its own session, default signals, the last locks, and the word of init.
+/// The child's side: the last locks, and the word of init.
 fn become_agent(room: &mut Room, pipe: (sys::Fd, sys::Fd)) -> Result<(), Failure> {
-    prepare(room, pipe.1).during(Step::FORK)?;
+    sys::close(pipe.1).at("close").during(Step::FORK)?;
     lock::agent_side(room)?;
     wait_for(pipe.0).during(Step::FORK)
-}
-
-fn prepare(room: &Room, go_end: sys::Fd) -> Result<(), Error> {
-    sys::close(go_end).at("close")?;
-    sys::setsid().at("setsid")?;
-    if !room.layers().contains(Layers::PID) {
-        // No pid namespace takes the agent along when init dies.
-        sys::set_death_signal(libc::SIGKILL).at("prctl(PR_SET_PDEATHSIG)")?;
-    }
-    // execve keeps ignored signals ignored: those that whoever started the shim had set so.
-    let ignored = room.status()?.hex("SigIgn").ok_or(Error::not_in_force("SigIgn"))?;
-    for signal in (1..=64).filter(|n| ignored & (1 << (n - 1)) != 0) {
-        sys::set_default_action(signal).at("rt_sigaction(SIG_DFL)")?;
-    }
-    Ok(())
 }
 
 fn wait_for(wait_end: sys::Fd) -> Result<(), Error> {
@@ -62,7 +46,6 @@ fn wait_for(wait_end: sys::Fd) -> Result<(), Error> {
     if sys::read(wait_end, &mut go).at("read(go)")? != 1 {
         sys::exit(report::HARNESS_FAILED); // init has failed and said so
     }
-    sys::set_signal_mask(0).at("rt_sigprocmask(none)")?;
     report::ready().at("write(report)").map(drop)
 }
 

@@ -54,7 +54,7 @@ pub fn run() -> i32 {
 /// Everything up to the agent's process: an error means that it was not started.
 fn start() -> Result<(i32, Layers), Failure> {
     let orders = Orders::receive().during(Step::ORDERS)?;
-    let mut room = Room { orders, status_fd: -1 };
+    let mut room = Room::new(orders);
     lock::init_side(&mut room)?;
     Ok((agent::start(&mut room)?, room.layers()))
 }

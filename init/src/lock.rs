@@ -11,25 +11,42 @@ use crate::{caps, landlock, no_new_privs, place, process, rlimit, seccomp, sys};
 pub struct Room {
     /// As received from the shim, checked.
     pub orders: Orders<'static>,
-    /// `/proc/self/status` of init; -1 until `verify_descriptors` opened it.
+    /// `/proc/self/status`; -1 until it was opened.
     pub status_fd: sys::Fd,
+    /// What was last read of it.
+    pub last: Status,
 }
 
 impl Room {
+    /// A room that nothing is known of but its orders.
+    pub const fn new(orders: Orders<'static>) -> Room {
+        Room { orders, status_fd: -1, last: Status::EMPTY }
+    }
+
     /// The layers to put in force.
     pub fn layers(&self) -> Layers {
         self.orders.layers()
     }
 
+    /// Opens the status file of this process.
+    pub fn open_status(&mut self) -> Result<(), Error> {
+        self.status_fd =
+            sys::open(c"/proc/self/status", libc::O_RDONLY).at("open(/proc/self/status)")?;
+        Ok(())
+    }
+
     /// The status file as it is now.
-    #[inline(never)]
-    pub fn status(&self) -> Result<Status, Error> {
-        Status::read(|to| sys::read_start(self.status_fd, to)).at("pread64(/proc/self/status)")
+    pub fn status(&mut self) -> Result<&Status, Error> {
+        let fd = self.status_fd;
+        self.last.read(|to| sys::read_start(fd, to)).at("pread64(/proc/self/status)")?;
+        Ok(&self.last)
     }
 
     /// The same by read(2), which works once: the offset moves. For PID 1 under its own filter.
-    pub fn status_by_read(&self) -> Result<Status, Error> {
-        Status::read(|to| sys::read(self.status_fd, to)).at("read(/proc/self/status)")
+    pub fn status_by_read(&mut self) -> Result<&Status, Error> {
+        let fd = self.status_fd;
+        self.last.read(|to| sys::read(fd, to)).at("read(/proc/self/status)")?;
+        Ok(&self.last)
     }
 }
 
@@ -61,6 +78,7 @@ const INIT: &[Row] = &[
 /// In the agent's process, before execve.
 #[rustfmt::skip]
 const AGENT: &[Row] = &[
+    (Step::SESSION,  ALWAYS,           process::apply_agent,   process::verify_agent),   // reads /proc
     (Step::LANDLOCK, Layers::LANDLOCK, landlock::apply_scopes, landlock::verify_scopes), // init stays outside this domain
     (Step::SECCOMP,  Layers::SECCOMP,  seccomp::apply,         seccomp::verify),         // last: refuses the calls used above
 ];

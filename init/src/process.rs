@@ -3,7 +3,7 @@
 use crate::error::{At, Error};
 use crate::layers::Layers;
 use crate::lock::Room;
-use crate::orders::{Flags, PROGRAM_FD, REPORT_FD};
+use crate::orders::{Flags, ORDERS_FD, PROGRAM_FD, REPORT_FD};
 use crate::sys;
 
 /// Every signal that can be blocked. Handlers do run in PID 1 and default actions do not:
@@ -21,15 +21,26 @@ pub fn apply_descriptors(room: &mut Room) -> Result<(), Error> {
     sys::close_from(last + 1).at("close_range")
 }
 
-/// Opening the status file gives the lowest free number: 3, the orders' old one.
+/// What is open is what must be, in a row from 0 on: stdio, the status file, the report pipe,
+/// perhaps the program, and the directory that says so. The pipe and the program end at execve.
 pub fn verify_descriptors(room: &mut Room) -> Result<(), Error> {
-    let status = sys::open(c"/proc/self/status", libc::O_RDONLY);
-    room.status_fd = status.at("open(/proc/self/status)")?;
-    if room.status_fd != crate::orders::ORDERS_FD {
-        return Err(Error::not_in_force("descriptor 3 is open"));
+    room.open_status()?;
+    let dir = sys::open(c"/proc/self/fd", libc::O_RDONLY).at("open(/proc/self/fd)")?;
+    let open = sys::count_entries(dir).at("getdents64(/proc/self/fd)")?;
+    sys::close(dir).at("close(/proc/self/fd)")?;
+    if room.status_fd != ORDERS_FD || open != DOTS + dir + 1 {
+        return Err(Error::not_in_force("a descriptor that should be closed is open"));
+    }
+    for fd in REPORT_FD..dir {
+        if sys::is_cloexec(fd) != Ok(true) {
+            return Err(Error::not_in_force("FD_CLOEXEC"));
+        }
     }
     Ok(())
 }
+
+/// `.` and `..`
+const DOTS: i32 = 2;
 
 /// Signals blocked before the first child; a session of its own, without a terminal.
 pub fn apply_session(_: &mut Room) -> Result<(), Error> {
@@ -45,8 +56,40 @@ pub fn verify_session(room: &mut Room) -> Result<(), Error> {
         return Err(Error::not_in_force("session"));
     }
     let unblockable = 1u64 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
-    if room.status()?.hex("SigBlk") != Some(ALL_SIGNALS & !unblockable) {
+    let status = room.status()?;
+    if status.hex("SigBlk") != Some(ALL_SIGNALS & !unblockable) {
         return Err(Error::not_in_force("SigBlk"));
+    }
+    if status.octal("Umask") != Some(0o022) {
+        return Err(Error::not_in_force("Umask"));
+    }
+    Ok(())
+}
+
+/// The agent's process: a session of its own, default actions, nothing blocked. execve keeps
+/// ignored signals ignored: those that whoever started the shim had set so.
+pub fn apply_agent(room: &mut Room) -> Result<(), Error> {
+    sys::setsid().at("setsid")?;
+    if !room.layers().contains(Layers::PID) {
+        // No pid namespace takes the agent along when init dies.
+        sys::set_death_signal(libc::SIGKILL).at("prctl(PR_SET_PDEATHSIG)")?;
+    }
+    let ignored = room.status()?.hex("SigIgn").unwrap_or(ALL_SIGNALS);
+    for signal in (1..=64).filter(|n| ignored & (1 << (n - 1)) != 0) {
+        sys::set_default_action(signal).at("rt_sigaction(SIG_DFL)")?;
+    }
+    sys::set_signal_mask(0).at("rt_sigprocmask(none)")
+}
+
+/// By its own status file: init's is of another process.
+pub fn verify_agent(room: &mut Room) -> Result<(), Error> {
+    room.open_status()?;
+    let status = room.status()?;
+    if status.hex("SigIgn") != Some(0) || status.hex("SigBlk") != Some(0) {
+        return Err(Error::not_in_force("SigIgn, SigBlk"));
+    }
+    if sys::getsid() != Ok(sys::getpid()) {
+        return Err(Error::not_in_force("session"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::error::Errno;
 
-/// One reading of the file. It is about 1.5 KiB long; what lies past 4 KiB is not looked at.
+/// A reading of the file. It is about 1.5 KiB long; what lies past 4 KiB is not looked at.
 #[derive(Debug)]
 pub struct Status {
     text: [u8; 4096],
@@ -10,11 +10,17 @@ pub struct Status {
 }
 
 impl Status {
-    /// Fills one from a single read, which is atomic for this file.
-    pub fn read(mut from: impl FnMut(&mut [u8]) -> Result<usize, Errno>) -> Result<Status, Errno> {
-        let mut text = [0; 4096];
-        let len = from(&mut text)?;
-        Ok(Status { text, len })
+    /// Nothing read yet: no line is there.
+    pub const EMPTY: Status = Status { text: [0; 4096], len: 0 };
+
+    /// Takes the place of the last reading. A single read is atomic for this file.
+    pub fn read(
+        &mut self,
+        from: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<(), Errno> {
+        self.len = 0;
+        self.len = from(&mut self.text)?;
+        Ok(())
     }
 
     /// The value of `name:` as digits of `radix`; `None` if there is no such line or value.
@@ -38,6 +44,11 @@ impl Status {
         self.number(name, 16)
     }
 
+    /// A mask of permission bits: octal.
+    pub fn octal(&self, name: &str) -> Option<u64> {
+        self.number(name, 8)
+    }
+
     /// A count or mode: decimal.
     pub fn decimal(&self, name: &str) -> Option<u64> {
         self.number(name, 10)
@@ -49,23 +60,26 @@ mod tests {
     use super::*;
 
     fn of(text: &[u8]) -> Status {
+        let mut status = Status::EMPTY;
         let fill = |to: &mut [u8]| {
             to[..text.len()].copy_from_slice(text);
             Ok(text.len())
         };
-        Status::read(fill).unwrap()
+        status.read(fill).unwrap();
+        status
     }
 
     #[test]
     fn reads_numbers() {
         let status = of(
-            b"Name:\tSeccomp:\t9\nSeccomp:\t2\nSeccomp_filters:\t1\nCapEff:\t000001ffffffffff\n",
+            b"Name:\tSeccomp:\t9\nUmask:\t0022\nSeccomp:\t2\nSeccomp_filters:\t1\nCapEff:\t000001ffffffffff\n",
         );
         assert_eq!(status.decimal("Seccomp"), Some(2));
         assert_eq!(status.hex("CapEff"), Some(0x1ff_ffff_ffff));
         assert_eq!(status.decimal("CapEff"), None);
         assert_eq!(status.hex("CapBnd"), None);
         assert_eq!(status.hex("Name"), None);
+        assert_eq!(status.octal("Umask"), Some(0o22));
         assert_eq!(of(b"CapEff:\t\n").hex("CapEff"), None);
         assert_eq!(of(b"CapEff:\t1ffffffffffffffff\n").hex("CapEff"), None);
     }

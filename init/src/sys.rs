@@ -65,6 +65,35 @@ pub fn set_cloexec(fd: Fd) -> Result<(), Errno> {
     check(unsafe { sc::syscall3(nr::FCNTL, int(fd), int(libc::F_SETFD), flag) }).map(drop)
 }
 
+/// fcntl(2), F_GETFD: whether it is closed by execve.
+pub fn is_cloexec(fd: Fd) -> Result<bool, Errno> {
+    // SAFETY: F_GETFD takes nothing.
+    let flags = check(unsafe { sc::syscall3(nr::FCNTL, int(fd), int(libc::F_GETFD), 0) })?;
+    Ok(flags == int(libc::FD_CLOEXEC))
+}
+
+/// getdents64(2): how many entries the directory has, `.` and `..` with them.
+pub fn count_entries(dir: Fd) -> Result<i32, Errno> {
+    // struct linux_dirent64: inode, offset, then the length of the record in two bytes.
+    const LENGTH: usize = 16;
+    let mut entries = [0u8; 1024];
+    let mut count = 0;
+    loop {
+        let to = entries.as_mut_ptr().expose_provenance();
+        // SAFETY: the kernel writes at most `entries.len()` bytes.
+        let end = check(unsafe { sc::syscall3(nr::GETDENTS64, int(dir), to, entries.len()) })?;
+        if end == 0 {
+            return Ok(count);
+        }
+        let mut at = 0;
+        while let Some([low, high]) = entries.get(at + LENGTH..at + LENGTH + 2).filter(|_| at < end)
+        {
+            at += usize::from(u16::from_ne_bytes([*low, *high])).max(LENGTH);
+            count += 1;
+        }
+    }
+}
+
 /// open(2) relative to the root or cwd; the descriptor is close-on-exec.
 pub fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
     let flags = int(flags | libc::O_CLOEXEC);

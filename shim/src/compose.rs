@@ -71,7 +71,20 @@ fn make(node: &Node, made: Layers) -> Result<(), Failure> {
             done(sys::mkdir(at, 0o555), named("mkdir"))?;
             if made.contains(Layers::PID) { mount_proc(at) } else { bind(node, at) }
         }
-        Kind::Device | Kind::ReadOnly(false) => {
+        Kind::Device(major, minor) => {
+            done(sys::make_file(at), named("mknod"))?;
+            bind(node, at)?;
+            // A name is not trusted (CVE-2025-31133), and a bind is seen to be there.
+            match sys::is_device(at, *major, *minor).at(
+                Step::COMPOSE,
+                "stat",
+                node.path.to_bytes(),
+            )? {
+                true => Ok(()),
+                false => Err(Failure::not_in_force(Step::COMPOSE, node.path.to_bytes())),
+            }
+        }
+        Kind::ReadOnly(false) => {
             done(sys::make_file(at), named("mknod"))?;
             bind(node, at)
         }
@@ -90,6 +103,10 @@ fn bind(node: &Node, at: &CStr) -> Result<(), Failure> {
     if matches!(node.kind, Kind::ReadOnly(_)) {
         let attrs = RDONLY | NOSUID | NODEV;
         sys::mount_setattr(at, attrs).at(Step::COMPOSE, "mount_setattr", path)?;
+        let wanted = libc::ST_RDONLY | libc::ST_NOSUID | libc::ST_NODEV;
+        if sys::mount_flags(at).at(Step::COMPOSE, "statvfs", path)? & wanted != wanted {
+            return Err(Failure::not_in_force(Step::COMPOSE, path));
+        }
     }
     Ok(())
 }

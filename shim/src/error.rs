@@ -22,6 +22,11 @@ impl Failure {
         Failure(Record::new(step, call, object, errno))
     }
 
+    /// The calls returned, and what they were for is not so.
+    pub fn not_in_force(step: Step, what: impl AsRef<[u8]>) -> Failure {
+        Failure::new(step, READ_BACK, what, Errno(0))
+    }
+
     /// The exit status that says it.
     pub fn code(&self) -> u8 {
         match (self.0.step, self.0.errno) {

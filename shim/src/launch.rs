@@ -15,7 +15,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use agent_init::caps::SETPCAP;
-use agent_init::error::{Errno, READ_BACK, RECORD, Step};
+use agent_init::error::{Errno, RECORD, Step};
 use agent_init::layers::{LAYERS, Layers};
 use agent_init::orders::{ORDERS_FD, PROGRAM_FD, REPORT_FD};
 use agent_init::report::READY;
@@ -105,7 +105,7 @@ fn died(child: &mut Child) -> Failure {
         Ok(End::Exited(code)) => format!("init ended with status {code}"),
         Err(failure) => return failure,
     };
-    Failure::new(Step::REPORT, READ_BACK, how, Errno(0))
+    Failure::not_in_force(Step::REPORT, how)
 }
 
 /// The block of orders, in a sealed memfd.
@@ -172,7 +172,7 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     compose::compose(plan)?;
     inner_namespaces(ready)?;
     if plan.made().contains(Layers::UTS) {
-        sys::sethostname(room::HOSTNAME).at(Step::UTS, "sethostname", room::HOSTNAME.to_bytes())?;
+        hostname(room::HOSTNAME)?;
     }
     if plan.made().contains(Layers::NET) {
         sys::loopback_up().at(Step::LOOPBACK, "ioctl", "SIOCSIFFLAGS, lo")?;
@@ -201,6 +201,9 @@ fn outer_ids(ready: &Ready) -> Result<(), Failure> {
             }
             let (uid, gid) = if userns { (0, 0) } else { plan.identity.ids() };
             sys::clear_groups().at(Step::IDS, "setgroups", "none")?;
+            if sys::count_groups() != Ok(0) {
+                return Err(Failure::not_in_force(Step::IDS, "no supplementary group"));
+            }
             sys::set_ids(uid, gid).at(Step::IDS, "setresuid", "the room's id")?;
             // The change of ids made the files of /proc/self root's.
             agent_init::sys::set_dumpable(true).at(Step::IDS, "prctl", "PR_SET_DUMPABLE")
@@ -214,7 +217,7 @@ fn wait_for_maps(ready: &Ready) -> Result<(), Failure> {
     let mut go = [0; 1];
     match sys::read(ready.go.0.as_raw_fd(), &mut go).at(Step::IDMAP, "read", "go")? {
         1 => Ok(()),
-        _ => Err(Failure::new(Step::IDMAP, READ_BACK, "the shim has died", Errno(0))),
+        _ => Err(Failure::not_in_force(Step::IDMAP, "the shim has died")),
     }
 }
 
@@ -229,13 +232,24 @@ fn inner_namespaces(ready: &Ready) -> Result<(), Failure> {
     ready.inner.write_own()
 }
 
+fn hostname(name: &CStr) -> Result<(), Failure> {
+    sys::sethostname(name).at(Step::UTS, "sethostname", name.to_bytes())?;
+    match sys::is_hostname(name).at(Step::UTS, "uname", "")? {
+        true => Ok(()),
+        false => Err(Failure::not_in_force(Step::UTS, name.to_bytes())),
+    }
+}
+
 /// A session keyring of its own: the caller's would come along. keyrings(7).
 fn keyring() -> Result<(), Failure> {
     match sys::join_session_keyring() {
         // No keyrings in this kernel; or all of keyctl is refused to the room too.
         Err(Errno::ENOSYS) => Ok(()),
         Err(Errno::EPERM) if sys::session_keyring() == Err(Errno::EPERM) => Ok(()),
-        other => other.at(Step::KEYRING, "keyctl", "KEYCTL_JOIN_SESSION_KEYRING"),
+        Ok(serial) if sys::session_keyring() != Ok(serial) => {
+            Err(Failure::not_in_force(Step::KEYRING, "the session keyring"))
+        }
+        other => other.map(drop).at(Step::KEYRING, "keyctl", "KEYCTL_JOIN_SESSION_KEYRING"),
     }
 }
 

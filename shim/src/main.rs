@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(line) => {
-            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {line}");
+            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {}", one_line(&line));
             return HARNESS.into();
         }
     };
@@ -24,6 +24,12 @@ fn main() -> ExitCode {
         Command::Matrix(options) => cmd::matrix::run(&options),
     };
     code.unwrap_or_else(|failure| tell(&failure)).into()
+}
+
+/// What users name in vain is printed back: without what moves a terminal's cursor.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
 }
 
 /// One line, and one with the hint.

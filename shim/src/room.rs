@@ -14,8 +14,8 @@ pub enum Kind {
     Proc,
     /// Pseudo terminals of its own. devpts, Documentation/filesystems/devpts.rst.
     Devpts,
-    /// The host's device of the same path.
-    Device,
+    /// The host's character device of the same path, by its major and minor number.
+    Device(u32, u32),
     /// The host's directory (or file: `false`) of the same path, read-only.
     ReadOnly(bool),
     /// A symbolic link.
@@ -42,7 +42,7 @@ fn grant(path: &CStr, kind: &Kind) -> Access {
         Kind::Dir(_) if path == c"/dev" => Access::DEVICES,
         Kind::Proc | Kind::ReadOnly(true) => Access::READ,
         Kind::ReadOnly(false) => Access::READ & Access::OF_A_FILE,
-        Kind::Dir(_) | Kind::Devpts | Kind::Device | Kind::Link(_) => Access::empty(),
+        Kind::Dir(_) | Kind::Devpts | Kind::Device(..) | Kind::Link(_) => Access::empty(),
     }
 }
 
@@ -57,12 +57,12 @@ pub fn bare() -> Vec<Node> {
     let rows = vec![
         node(c"/proc",        Kind::Proc),
         node(c"/dev",         Kind::Dir(0o755)),
-        node(c"/dev/null",    Kind::Device),
-        node(c"/dev/zero",    Kind::Device),
-        node(c"/dev/full",    Kind::Device),
-        node(c"/dev/random",  Kind::Device),
-        node(c"/dev/urandom", Kind::Device),
-        node(c"/dev/tty",     Kind::Device),
+        node(c"/dev/null",    Kind::Device(1, 3)),
+        node(c"/dev/zero",    Kind::Device(1, 5)),
+        node(c"/dev/full",    Kind::Device(1, 7)),
+        node(c"/dev/random",  Kind::Device(1, 8)),
+        node(c"/dev/urandom", Kind::Device(1, 9)),
+        node(c"/dev/tty",     Kind::Device(5, 0)),
         node(c"/dev/pts",     Kind::Dir(0o755)),
         node(c"/dev/pts",     Kind::Devpts),
         node(c"/dev/ptmx",    link(c"pts/ptmx")),

@@ -70,6 +70,12 @@ pub fn clear_groups() -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_setgroups, 0, 0) }).map(drop)
 }
 
+/// getgroups(2): how many supplementary groups there are.
+pub fn count_groups() -> Result<i32, Errno> {
+    // SAFETY: with a size of 0 nothing is written.
+    check_int(unsafe { libc::getgroups(0, std::ptr::null_mut()) })
+}
+
 /// setresgid(2), then setresuid(2), by the raw calls.
 pub fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: no memory is passed.
@@ -226,19 +232,47 @@ pub fn loopback_up() -> Result<(), Errno> {
 #[allow(clippy::cast_possible_truncation)] // 1 | 64
 const UP: i16 = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
 
-/// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: a new one without a name.
-pub fn join_session_keyring() -> Result<(), Errno> {
+/// keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: a new one without a name; its serial number.
+pub fn join_session_keyring() -> Result<i64, Errno> {
     // SAFETY: NULL asks for a new anonymous keyring.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) })
-        .map(drop)
 }
 
 /// keyctl(2), KEYCTL_GET_KEYRING_ID of the session keyring, without making one.
-pub fn session_keyring() -> Result<(), Errno> {
+pub fn session_keyring() -> Result<i64, Errno> {
     let session = libc::KEY_SPEC_SESSION_KEYRING;
     // SAFETY: no memory is passed.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_KEYRING_ID, session, 0) })
-        .map(drop)
+}
+
+/// stat(2): whether `path` is the character device `major`:`minor`.
+pub fn is_device(path: &CStr, major: u32, minor: u32) -> Result<bool, Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel reads `path`, NUL-terminated, and writes one `struct stat`.
+    check_int(unsafe { libc::stat(path.as_ptr(), &raw mut stat) })?;
+    let is_char = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
+    Ok(is_char && stat.st_rdev == libc::makedev(major, minor))
+}
+
+/// statvfs(3): the flags of the mount at `path`, `ST_RDONLY` and its like.
+pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
+    // SAFETY: an all-zero `statvfs` is valid (integers only).
+    let mut fs: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated; one `struct statvfs` is written.
+    check_int(unsafe { libc::statvfs(path.as_ptr(), &raw mut fs) })?;
+    Ok(fs.f_flag)
+}
+
+/// uname(2): whether the host name is `name`.
+pub fn is_hostname(name: &CStr) -> Result<bool, Errno> {
+    // SAFETY: an all-zero `utsname` is valid.
+    let mut uts: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct utsname`.
+    check_int(unsafe { libc::uname(&raw mut uts) })?;
+    let same = uts.nodename.iter().zip(name.to_bytes_with_nul());
+    Ok(same.clone().count() > name.count_bytes()
+        && same.into_iter().all(|(a, b)| a.cast_unsigned() == *b))
 }
 
 /// open(2), close-on-exec, of an existing file.

@@ -74,7 +74,7 @@ fn restrict_by_hand(root: &Path) {
         env: Vec::new(),
     };
     let words = Box::leak(plan.orders(&[0; 7]).into_boxed_slice());
-    let mut room = Room { orders: Orders::check(words).unwrap(), status_fd: -1 };
+    let mut room = Room::new(Orders::check(words).unwrap());
     agent_init::sys::set_no_new_privs().unwrap();
     ours::apply(&mut room).unwrap();
     ours::verify(&mut room).unwrap();
