@@ -42,6 +42,13 @@ impl Alone {
     }
 }
 
+/// As [`Alone::gone_within`], for a test that is alone in a pid namespace.
+#[track_caller]
+pub fn alone_in_namespace(limit: Duration) {
+    let left = left_after(limit);
+    assert!(left.is_empty(), "still there after {limit:?}: {left:?}");
+}
+
 /// Ends what a failed test has started.
 impl Drop for Alone {
     fn drop(&mut self) {

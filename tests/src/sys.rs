@@ -267,6 +267,12 @@ fn in_room() -> bool {
     std::fs::read("/proc/1/cmdline").is_ok_and(|line| line == b"init\0")
 }
 
+/// Ignores this signal, if it can be.
+pub fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN is no handler of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 /// Dies by this signal, with its default action.
 pub fn die(signal: i32) -> ! {
     // SAFETY: SIG_DFL is no handler; raise is told of this process only.

@@ -1,5 +1,9 @@
-//! What a hostile agent does, in a room: one attack a name. Each prints `NAME: ok`, or
-//! `NAME: N` with the errno. What an attack had for an effect is for the test to see.
+//! What a hostile agent does, in a room. The first argument names the attack; each try prints
+//! `WHAT: ok`, or `WHAT: N` with the errno. What it had for an effect is for the test to see.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use agent_tests::sys;
 
@@ -8,6 +12,181 @@ fn main() {
     let number = |n: usize| args.get(n).and_then(|a| a.parse::<i32>().ok()).unwrap_or(0);
     match args.first().map(String::as_str) {
         Some("die") => sys::die(number(1)),
+        Some("init") => attack_init(),
+        Some("signals") => signals(),
+        Some("starve") => starve_init(),
+        Some("orphans") => orphans(number(1)),
+        Some("forks") => forks(number(1)),
+        Some("namespaces") => namespaces(),
+        Some("loopback") => loopback(),
+        Some("fill") => fill(),
         _ => println!("no such attack"),
     }
+}
+
+fn say<T>(what: impl std::fmt::Display, result: Result<T, i32>) {
+    match result {
+        Ok(_) => println!("{what}: ok"),
+        Err(errno) => println!("{what}: {errno}"),
+    }
+}
+
+/// Everything that could end, trace or read PID 1, and then a proof that it still reaps.
+fn attack_init() {
+    for signal in 0..=64 {
+        say(format!("kill {signal}"), sys::kill_init(signal));
+    }
+    say("forged SIGCHLD", sys::forge(libc::SIGCHLD, 1)); // CLD_EXITED
+    say("forged SIGKILL", sys::forge(libc::SIGKILL, 0x80)); // SI_KERNEL
+    say("ptrace attach", sys::ptrace(libc::PTRACE_ATTACH, 1, 0));
+    say("ptrace seize", sys::ptrace(libc::PTRACE_SEIZE, 1, 0));
+    say("process_vm_readv", sys::read_memory(1, 0x40_0000));
+    let pidfd = sys::call(libc::SYS_pidfd_open, [1, 0, 0, 0, 0]);
+    say("pidfd_open", pidfd);
+    if let Ok(pidfd) = pidfd {
+        say("pidfd_getfd", sys::call(libc::SYS_pidfd_getfd, [pidfd, 0, 0, 0, 0]));
+        let kill = libc::SIGKILL.into();
+        say("pidfd_send_signal", sys::call(libc::SYS_pidfd_send_signal, [pidfd, kill, 0, 0, 0]));
+        say("setns", sys::call(libc::SYS_setns, [pidfd, libc::CLONE_NEWUSER.into(), 0, 0, 0]));
+    }
+    orphans(200);
+}
+
+/// Every signal at PID 1, where the kernel drops SIGKILL and SIGSTOP of its own namespace.
+fn signals() {
+    for signal in (1..=64).filter(|n| *n != libc::SIGCHLD) {
+        // SIGTERM and its like are forwarded by init: this process must not die of them.
+        sys::ignore(signal);
+    }
+    for signal in 0..=64 {
+        say(format!("kill {signal}"), sys::kill_init(signal));
+    }
+    orphans(200);
+}
+
+/// What lowers its limits or its share of time.
+fn starve_init() {
+    for (name, resource) in
+        [("CPU", libc::RLIMIT_CPU), ("NOFILE", libc::RLIMIT_NOFILE), ("NPROC", libc::RLIMIT_NPROC)]
+    {
+        say(format!("prlimit {name}"), sys::prlimit(1, resource, 1));
+    }
+    let set = |call, which: i64, who, value| sys::call(call, [which, who, value, 0, 0]);
+    for (name, which, who) in [("process", 0, 1), ("group", 1, 1), ("user", 2, 0)] {
+        say(format!("setpriority {name}"), set(libc::SYS_setpriority, which, who, 19));
+    }
+    const IDLE: i64 = 3 << 13;
+    for (name, which, who) in [("process", 1, 1), ("group", 2, 1), ("user", 3, 0)] {
+        say(format!("ioprio {name}"), set(libc::SYS_ioprio_set, which, who, IDLE));
+    }
+    say("sched_setaffinity", sys::set_affinity(1));
+    say("sched_setscheduler", sys::set_idle(1));
+    orphans(50);
+}
+
+/// That many orphans, in batches that fit RLIMIT_NPROC; then none of them may be left.
+fn orphans(count: i32) {
+    let (mut made, deadline) = (0, Instant::now() + Duration::from_secs(15));
+    while made < count && Instant::now() < deadline {
+        // EAGAIN: init is still reaping the last batch.
+        made += sys::orphans((count - made).min(100)).unwrap_or(0);
+    }
+    println!("orphans: {made}");
+    // Bounded, and without a sleep: init is runnable as long as one is left.
+    let left = || {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries.filter(|e| e.file_name().to_string_lossy().parse::<u32>().is_ok()).count()
+    };
+    let mut count = left();
+    while count > 2 && Instant::now() < deadline {
+        std::thread::yield_now();
+        count = left();
+    }
+    println!("processes: {count}");
+}
+
+/// Forks children that stay, until the kernel refuses or there are `most`.
+fn forks(most: i32) {
+    let mut made = 0;
+    let end = loop {
+        if made == most {
+            break 0;
+        }
+        match sys::fork_child(None) {
+            Ok(_) => made += 1,
+            Err(errno) => break errno,
+        }
+    };
+    println!("{made} {end}");
+}
+
+/// Every way to a new namespace, by the raw calls.
+fn namespaces() {
+    #[rustfmt::skip]
+    let kinds: [(&str, i64); 8] = [
+        ("user", 0x1000_0000), ("mnt", 0x2_0000), ("pid", 0x2000_0000), ("net", 0x4000_0000),
+        ("ipc", 0x0800_0000), ("uts", 0x0400_0000), ("cgroup", 0x0200_0000), ("time", 0x80),
+    ];
+    for (name, flag) in kinds {
+        say(format!("unshare {name}"), sys::call(libc::SYS_unshare, [flag, 0, 0, 0, 0]));
+        if name != "time" {
+            // A child, if there is one, must not go on as this program does.
+            let high = flag | i64::from(libc::SIGCHLD);
+            match sys::call(libc::SYS_clone, [high, 0, 0, 0, 0]) {
+                Ok(0) => std::process::exit(0),
+                other => say(format!("clone {name}"), other),
+            }
+            match sys::call(libc::SYS_clone, [high | 1 << 32, 0, 0, 0, 0]) {
+                Ok(0) => std::process::exit(0),
+                other => say(format!("clone high {name}"), other),
+            }
+        }
+    }
+    say("clone3", sys::call(libc::SYS_clone3, [0, 88, 0, 0, 0]));
+    for fd in 0..3 {
+        say(format!("setns {fd}"), sys::call(libc::SYS_setns, [fd, 0, 0, 0, 0]));
+    }
+    if let Ok(file) = std::fs::File::open("/proc/1/ns/user") {
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file).into();
+        say("setns of 1", sys::call(libc::SYS_setns, [fd, 0, 0, 0, 0]));
+    }
+}
+
+/// A server and a client on the room's own loopback.
+fn loopback() {
+    let echo = || -> std::io::Result<String> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut client = TcpStream::connect(listener.local_addr()?)?;
+        let (mut server, _) = listener.accept()?;
+        client.write_all(b"through the loopback")?;
+        client.shutdown(std::net::Shutdown::Write)?;
+        let mut text = String::new();
+        server.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    println!("{}", echo().unwrap_or_else(|e| e.to_string()));
+}
+
+/// Bytes and files until the tmpfs is full.
+fn fill() {
+    let block = vec![1u8; 1 << 20];
+    for dir in ["/tmp", "/dev/shm"] {
+        let Ok(mut file) = std::fs::File::create(format!("{dir}/fill")) else { continue };
+        let mut written = 0;
+        let errno = loop {
+            match file.write(&block) {
+                Ok(n) => written += n,
+                Err(error) => break error.raw_os_error().unwrap_or(0),
+            }
+            if written > 200 << 20 {
+                break 0;
+            }
+        };
+        println!("{dir} bytes {written} {errno}");
+    }
+    for dir in ["/tmp", "/dev/shm"] {
+        let _gone = std::fs::remove_file(format!("{dir}/fill"));
+    }
+    let create = |n: &i32| std::fs::File::create(format!("/tmp/{n}")).is_ok();
+    println!("files {}", (0..100_000).take_while(create).count());
 }
