@@ -71,6 +71,8 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::EXEC,     Some(Errno::ENOEXEC),    "no program of this machine, and no #! line"),
     (Step::EXEC,     Some(Errno::E2BIG),      "one argument may have 128 KiB, all together a quarter of the stack limit: execve(2)"),
     (Step::PROGRAM,  Some(Errno::ENOENT),     "agent-probe belongs beside agent-shim, or in the directory that AGENT_BIN_DIR names"),
+    (Step::KEYRING,  Some(Errno::EDQUOT),     "a room has a keyring of its own: sysctl kernel.keys.maxkeys, each user's limit"),
+    (Step::WAIT,     Some(Errno::ECHILD),     "this process ignores SIGCHLD, so its children leave no status"),
     (Step::ORDERS,   Some(Errno::EMFILE),     "more open files: ulimit -n"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use agent_shim::cli::{self, Command};
 use agent_shim::error::{Failure, HARNESS};
-use agent_shim::{cmd, verbose};
+use agent_shim::{cmd, sys, verbose};
 
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             return HARNESS.into();
         }
     };
+    sys::default_sigchld();
     let code = match command {
         Command::Print(text) => cmd::print(&text).map(|()| 0),
         Command::Run(options) => {

@@ -456,6 +456,13 @@ pub fn wait_hangup(fd: BorrowedFd) -> Result<(), Errno> {
     }
 }
 
+/// sigaction(2): the default action of SIGCHLD. Who ignores it, and whoever it started, never
+/// learns how a child ended: wait(2), NOTES.
+pub fn default_sigchld() {
+    // SAFETY: SIG_DFL installs no handler; it cannot fail for this signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Signals that are blocked in this thread for as long as this lives.
 #[derive(Debug)]
 pub struct Blocked(libc::sigset_t);
