@@ -92,7 +92,7 @@ impl<'a> Orders<'a> {
     pub fn receive() -> Result<Orders<'static>, Error> {
         let words = sys::map_words(ORDERS_FD).at("mmap(descriptor 3)")?;
         sys::close(ORDERS_FD).at("close(descriptor 3)")?;
-        Orders::check(words).ok_or(Errno::EINVAL).at("check(the block of orders)")
+        Orders::check(words).ok_or(Errno::EINVAL).at("check(the block)")
     }
 
     /// Checks the block and turns offsets into pointers. `None`: another version, another size

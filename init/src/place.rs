@@ -34,7 +34,7 @@ pub fn verify_root(room: &mut Room) -> Result<(), Error> {
     let mut cwd = [0; 4096];
     sys::getcwd(&mut cwd).at("getcwd")?;
     if cwd[0] != b'/' {
-        return Err(Error::not_in_force("the start directory is outside"));
+        return Err(Error::not_in_force("the start directory"));
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ pub fn verify_descriptors(room: &mut Room) -> Result<(), Error> {
     let open = sys::count_entries(dir).at("getdents64(/proc/self/fd)")?;
     sys::close(dir).at("close(/proc/self/fd)")?;
     if room.status_fd != ORDERS_FD || open != DOTS + dir + 1 {
-        return Err(Error::not_in_force("a descriptor that should be closed is open"));
+        return Err(Error::not_in_force("a stray descriptor"));
     }
     for fd in REPORT_FD..dir {
         if sys::is_cloexec(fd) != Ok(true) {
@@ -45,6 +45,8 @@ const DOTS: i32 = 2;
 /// Signals blocked before the first child; a session of its own, without a terminal.
 pub fn apply_session(_: &mut Room) -> Result<(), Error> {
     sys::set_signal_mask(ALL_SIGNALS).at("rt_sigprocmask(all)")?;
+    // Ignored, it would never come, though blocked; and children would leave no status.
+    sys::set_default_action(libc::SIGCHLD).at("rt_sigaction(SIGCHLD)")?;
     sys::setsid().at("setsid")?;
     sys::umask(0o022);
     Ok(())
@@ -57,11 +59,12 @@ pub fn verify_session(room: &mut Room) -> Result<(), Error> {
     }
     let unblockable = 1u64 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1);
     let status = room.status()?;
-    if status.hex("SigBlk") != Some(ALL_SIGNALS & !unblockable) {
-        return Err(Error::not_in_force("SigBlk"));
-    }
-    if status.octal("Umask") != Some(0o022) {
-        return Err(Error::not_in_force("Umask"));
+    let ignored = status.hex("SigIgn").unwrap_or(ALL_SIGNALS);
+    if status.hex("SigBlk") != Some(ALL_SIGNALS & !unblockable)
+        || ignored & 1 << (libc::SIGCHLD - 1) != 0
+        || status.octal("Umask") != Some(0o022)
+    {
+        return Err(Error::not_in_force("SigBlk, SigIgn, Umask"));
     }
     Ok(())
 }
