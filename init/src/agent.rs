@@ -2,7 +2,7 @@
 
 use crate::error::{At, During, Errno, Error, Failure, Step};
 use crate::lock::{self, Room};
-use crate::orders::{Flags, PROGRAM_FD};
+use crate::orders::{Flags, PROGRAM_FD, REPORT_FD};
 use crate::{report, sys};
 
 /// Forks the agent's process, which locks itself while init puts its own filter on; it goes on
@@ -19,18 +19,20 @@ pub fn start(room: &mut Room) -> Result<i32, Failure> {
         sys::exit(report::HARNESS_FAILED);
     }
     lock::own_side(room)?;
-    let_go(room, pipe.1).during(Step::FORK)?;
+    let_go(room, pipe).during(Step::FORK)?;
     Ok(pid)
 }
 
 /// Tells the agent's process to go on, and keeps nothing open. With the report pipe closed on
 /// both sides, by execve on the agent's, the shim knows that the agent was started.
-fn let_go(room: &Room, go_end: sys::Fd) -> Result<(), Error> {
-    sys::write(go_end, b"!").at("write(go)")?;
+fn let_go(room: &Room, (wait_end, go_end): (sys::Fd, sys::Fd)) -> Result<(), Error> {
     // The status file, the report pipe, perhaps the program, this pipe: in a row.
-    for fd in room.status_fd..=go_end {
+    for fd in (room.status_fd..=wait_end).filter(|fd| *fd != REPORT_FD) {
         sys::close(fd).at("close")?;
     }
+    sys::write(go_end, b"!").at("write(go)")?;
+    // No return from here: the agent may be running. close(2) frees the number in any case.
+    let _freed = (sys::close(go_end), sys::close(REPORT_FD));
     Ok(())
 }
 
