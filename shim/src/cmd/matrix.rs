@@ -8,7 +8,7 @@ use std::path::Path;
 
 use agent_probe::{Op, REFERENCE, Verdict, find};
 
-use super::{io_failure, print};
+use super::{has_stdout, io_failure, print};
 use crate::attribute;
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
@@ -19,6 +19,7 @@ use crate::report::{Report, Table, json, text};
 
 /// 0: the room held; 1: an operation that `full` must block was allowed, or nobody knows.
 pub fn run(options: &Matrix) -> Result<u8, Failure> {
+    has_stdout()?; // before the run, not after it
     let output = options.json.as_deref().map(Output::open).transpose()?;
     let mut lab = Lab::open(progress_line())?;
     let report = examine(&mut lab, if options.quick { Rounds::QUICK } else { Rounds::FULL });

@@ -9,12 +9,18 @@ use agent_init::error::{Errno, Step};
 
 use crate::error::Failure;
 
-/// Standard output, all of it or an error.
-pub fn print(text: &str) -> Result<(), Failure> {
+/// Whether there is a standard output: std has put /dev/null in the place of a closed one, where
+/// everything would vanish without an error.
+pub fn has_stdout() -> Result<(), Failure> {
     if agent_probe::sys::stdout_was_closed() {
-        // std has put /dev/null there, where it would vanish without an error.
         return Err(Failure::new(Step::OUTPUT, "write", "standard output", Errno::EBADF));
     }
+    Ok(())
+}
+
+/// Standard output, all of it or an error.
+pub fn print(text: &str) -> Result<(), Failure> {
+    has_stdout()?;
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|e| io_failure(&e, "write", "standard output"))
