@@ -346,7 +346,7 @@ fn no_other_errno_makes_the_room_weaker() {
 
 /// agent-shim itself, from its first call for the room to the last of the launch: a fault may end
 /// the room, even one that has started, but never silently and never weaker.
-#[test] // seen to fail with `mapped?` left out of `launch::started`: it hung
+#[test] // seen to fail with a `tell` that prints no error
 fn no_fault_in_the_shim_makes_it_weaker() {
     let alone = alone();
     let good = match good() {

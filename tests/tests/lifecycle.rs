@@ -230,7 +230,7 @@ fn a_room_outlives_the_thread_that_started_it() {
 }
 
 /// A signal sent while the room is being made is not lost: it ends the agent, or is seen by it.
-#[test] // seen to fail with the signalfd made after `spawn`
+#[test] // seen to fail with `wait_forwarding` that does not forward
 fn a_signal_during_the_launch_is_not_lost() {
     let alone = alone();
     let mut seeded = Seeded(3);
