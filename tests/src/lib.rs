@@ -11,6 +11,7 @@ pub mod run;
 
 pub mod leak;
 
+#[cfg(target_arch = "x86_64")]
 pub mod trace;
 
 pub mod sys;

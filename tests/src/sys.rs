@@ -312,6 +312,7 @@ pub fn event_message(pid: i32) -> Result<i64, i32> {
 }
 
 /// The registers of a tracee that has stopped.
+#[cfg(target_arch = "x86_64")]
 pub fn registers(pid: i32) -> Result<libc::user_regs_struct, i32> {
     // SAFETY: an all-zero register set is valid; the kernel writes one.
     unsafe {
@@ -322,6 +323,7 @@ pub fn registers(pid: i32) -> Result<libc::user_regs_struct, i32> {
 }
 
 /// Sets them.
+#[cfg(target_arch = "x86_64")]
 pub fn set_registers(pid: i32, regs: &libc::user_regs_struct) -> Result<(), i32> {
     // SAFETY: the kernel reads one register set.
     check(unsafe { libc::ptrace(libc::PTRACE_SETREGS, pid, 0, &raw const *regs) }).map(drop)

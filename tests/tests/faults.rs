@@ -1,6 +1,7 @@
 //! Every system call of a launch, failed once, and the security calls also faked: whatever
 //! happens, the agent finds the same room, or there is no agent and a message that names a step.
 
+#![cfg(target_arch = "x86_64")] // registers of ptrace(2)
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use agent_init::error::Errno;
 use agent_init::nr;
 use agent_shim::sys::End;
 use agent_tests::trace::{self, Effect, Fault, Role, Traced, trace};
@@ -116,7 +118,7 @@ const CEILINGS: &[(Role, usize)] = &[
     (Role::Agent,   28), // 25, 25: PATH is tried from the front, sh is its fourth
 ];
 
-#[test] // seen to fail with a ceiling one below what is printed
+#[test] // seen to fail with 100 for Init
 fn a_launch_stays_lean() {
     let _alone = alone();
     let good = match good() {
@@ -130,6 +132,9 @@ fn a_launch_stays_lean() {
         assert!(calls.len() <= *ceiling && calls.len() > ceiling / 2, "{role:?}: {}", calls.len());
     }
 }
+
+/// The roles whose calls make the room.
+const ROOM: [Role; 3] = [Role::Child, Role::Init, Role::Agent];
 
 /// Calls that put a layer in force: they are also told to have succeeded when nothing was done.
 const SECURITY: &[&str] = &[
@@ -189,6 +194,17 @@ enum Outcome {
     Bad(String),
 }
 
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Outcome::Same => "same",
+            Outcome::Less => "less",
+            Outcome::Stopped => "stopped",
+            Outcome::Bad(_) => "BAD",
+        }
+    }
+}
+
 /// The step that the first line names.
 fn step_of(stderr: &str) -> Option<&str> {
     let line = stderr.lines().next()?.strip_prefix("agent-shim: ")?;
@@ -217,11 +233,15 @@ fn judge(role: Role, run: &Traced, good: &str) -> Outcome {
         };
         let (new, lost) = (not_in(&report, good), not_in(good, &report));
         let is_less = |l: &String| LESS.iter().any(|less| l.starts_with(less));
-        if new.is_empty() && !lost.is_empty() && lost.iter().all(is_less) {
+        if output.end == End::Exited(0) && new.is_empty() && lost.iter().all(is_less) {
             return Less;
         }
+        const MOST: usize = 4;
         let lines = |sign, lines: Vec<String>| {
-            lines.iter().map(|l| format!("\n      {sign} {l}")).collect::<String>()
+            let more = lines.len().saturating_sub(MOST);
+            let first = lines.iter().take(MOST).map(|l| format!("\n      {sign} {l}"));
+            let rest = (more > 0).then(|| format!("\n      {sign} … {more} more"));
+            first.chain(rest).collect::<String>()
         };
         let end = format!("agent ran, {:?}, stderr {:?}", output.end, output.stderr);
         return Bad(end + &lines('+', new) + &lines('-', lost));
@@ -238,8 +258,9 @@ fn judge(role: Role, run: &Traced, good: &str) -> Outcome {
     }
 }
 
-/// Every call of these roles, EPERM; the security calls, also success that did nothing.
-fn faults(good: &Traced, roles: &[Role]) -> Vec<Fault> {
+/// Every call of these roles with each of these errnos; with `fake` the security calls also get
+/// success that did nothing.
+fn faults(good: &Traced, roles: &[Role], errnos: &[u16], fake: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for role in roles {
         let mut seen = BTreeMap::new();
@@ -248,8 +269,8 @@ fn faults(good: &Traced, roles: &[Role]) -> Vec<Fault> {
             let mut add = |effect| {
                 faults.push(Fault { role: *role, number, occurrence: *count, effect });
             };
-            add(Effect::Errno(1));
-            if SECURITY.contains(&trace::name(number)) {
+            errnos.iter().for_each(|errno| add(Effect::Errno(*errno)));
+            if fake && SECURITY.contains(&trace::name(number)) {
                 add(Effect::Nothing);
             }
             *count += 1;
@@ -266,7 +287,13 @@ fn sweep(good: &Traced, faults: &[Fault]) -> Vec<String> {
     let work = || {
         while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
             let run = trace(&mut launch(), Some(*fault), fault.role == Role::Parent, LIMIT);
-            match judge(fault.role, &run, &expected) {
+            let outcome = judge(fault.role, &run, &expected);
+            println!(
+                "  {fault}: {} {}",
+                outcome.word(),
+                run.output.stderr.lines().next().unwrap_or("")
+            );
+            match outcome {
                 Outcome::Same => drop(counts[0].fetch_add(1, Ordering::Relaxed)),
                 Outcome::Stopped => drop(counts[1].fetch_add(1, Ordering::Relaxed)),
                 Outcome::Less => drop(counts[2].fetch_add(1, Ordering::Relaxed)),
@@ -294,16 +321,32 @@ fn no_fault_in_the_room_makes_it_weaker() {
         Ok(good) => good,
         Err(reason) => return skip("no_fault_in_the_room_makes_it_weaker", &reason),
     };
-    let faults = faults(&good, &[Role::Child, Role::Init, Role::Agent]);
+    let faults = faults(&good, &ROOM, &[Errno::EPERM.0], true);
     assert!(faults.len() > 300, "{}", faults.len());
     let bad = sweep(&good, &faults);
     alone.gone_within(Duration::from_secs(1));
     assert!(bad.is_empty(), "{} faults were not contained:\n{}", bad.len(), bad.join("\n"));
 }
 
+/// The same with errnos that the launch treats in a way of its own somewhere: no such call, file,
+/// argument; interrupted; no memory.
+#[test] // seen to fail: the list that it prints
+fn no_other_errno_makes_the_room_weaker() {
+    let alone = alone();
+    let good = match good() {
+        Ok(good) => good,
+        Err(reason) => return skip("no_other_errno_makes_the_room_weaker", &reason),
+    };
+    let errnos = [libc::ENOSYS, libc::ENOENT, libc::EINVAL, libc::EINTR, libc::ENOMEM];
+    let errnos = errnos.map(|errno| u16::try_from(errno).unwrap());
+    let bad = sweep(&good, &faults(&good, &ROOM, &errnos, false));
+    alone.gone_within(Duration::from_secs(1));
+    assert!(bad.is_empty(), "{} faults were not contained:\n{}", bad.len(), bad.join("\n"));
+}
+
 /// agent-shim itself, from its first call for the room to the last of the launch: a fault may end
 /// the room, even one that has started, but never silently and never weaker.
-#[test] // seen to fail with `mapped?` left out of `launch::started`: it hung
+#[test] // seen to fail with a `tell` that prints no error
 fn no_fault_in_the_shim_makes_it_weaker() {
     let alone = alone();
     let good = match good() {

@@ -59,7 +59,7 @@ fn refused(sandbox: Sandbox, step: Step, read_back: Option<&str>) {
 }
 
 /// In every profile that has the layer. The control: with it, the same agent runs.
-#[test] // seen to fail with `continue` instead of `verify` for omitted layers in `lock::walk`
+#[test] // seen to fail with `lock::walk` that does not verify what was omitted
 fn a_profile_without_one_of_its_layers_does_not_start() {
     let alone = alone();
     for profile in PROFILES {

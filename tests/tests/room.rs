@@ -29,7 +29,7 @@ fn attack(layers: Layers, args: &[&str]) -> Vec<String> {
 const ROOMS: [&str; 3] = ["ns_only", "landlock", "full"];
 
 /// The issue's own line, in full, and once more after a nested execve.
-#[test] // seen to fail with `--layers -caps`, `-seccomp`
+#[test] // seen to fail with a `Layers::FULL` that has no CAPS
 fn full_is_locked_before_and_after_exec() {
     let _alone = alone();
     let text =
@@ -56,7 +56,7 @@ fn full_is_locked_before_and_after_exec() {
 }
 
 /// Seven inodes, none of them the host's; in `none` all of them are.
-#[test] // seen to fail with `--layers -ipc` against the host's inode
+#[test] // seen to fail with no IPC in `ns::inner` and `place::verify_namespaces`
 fn every_namespace_is_another_one() {
     let _alone = alone();
     for profile in PROFILES {
@@ -117,7 +117,7 @@ fn descriptors_are_0_1_2_whatever_the_caller_leaks() {
 }
 
 /// PID 1 shows nothing of the host, and in landlock and full nothing at all.
-#[test] // seen to fail without `process::apply_dumpable` and `landlock::apply_scopes`
+#[test] // seen to fail without the row of DUMPABLE in `lock::INIT`
 fn pid_1_cannot_be_looked_into() {
     let _alone = alone();
     let script = "tr '\\0' ' ' </proc/1/cmdline; echo
@@ -214,7 +214,7 @@ fn key_names(keys: &str) -> BTreeSet<String> {
 }
 
 /// Started from a terminal, the agent has none: nothing can be typed into the caller's.
-#[test] // seen to fail without setsid in init and agent: tty_nr was the pty's
+#[test] // seen to fail without setsid in `process` and `agent`
 fn no_controlling_terminal_and_a_session_of_its_own() {
     let _alone = alone();
     for profile in PROFILES {
@@ -301,7 +301,7 @@ fn name_network_and_directory_are_the_rooms() {
 }
 
 /// Limits, in soft and hard; a room cannot raise them.
-#[test] // seen to fail with an empty `room::RLIMITS`
+#[test] // seen to fail with 1 for RLIMIT_CORE in `room::RLIMITS`
 fn resource_limits_are_in_force() {
     let _alone = alone();
     for profile in ROOMS {
@@ -350,7 +350,7 @@ fn a_fork_bomb_is_bounded() {
 }
 
 /// As root of the room with every capability: the mounts of the room stay as they were made.
-#[test] // seen to fail with one user namespace instead of two (`ns::inner` answering 0)
+#[test] // seen to fail with one user and mount namespace instead of two (`launch::inner_namespaces`)
 fn mounts_are_locked_in_ns_only() {
     let _alone = alone();
     let mark = "usr/agent-tests-evil";
@@ -425,7 +425,7 @@ fn nothing_of_the_host_can_be_written() {
 }
 
 /// No system call of the filter leads to a new namespace; without the filter, most do.
-#[test] // seen to fail with `--layers -seccomp`
+#[test] // seen to fail with a `Layers::FULL` that has no SECCOMP
 fn full_makes_no_namespace() {
     let _alone = alone();
     let lines = attack(Layers::FULL, &["namespaces"]);
