@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 
-use agent_init::error::Step;
+use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 
 use crate::error::{At, Failure};
@@ -74,16 +74,12 @@ fn make(node: &Node, made: Layers) -> Result<(), Failure> {
         Kind::Device(major, minor) => {
             done(sys::make_file(at), named("mknod"))?;
             bind(node, at)?;
-            // A name is not trusted (CVE-2025-31133), and a bind is seen to be there.
-            match sys::is_device(at, *major, *minor).at(
-                Step::COMPOSE,
-                "stat",
-                node.path.to_bytes(),
-            )? {
-                true => Ok(()),
-                false => Err(Failure::not_in_force(Step::COMPOSE, node.path.to_bytes())),
-            }
+            is_device(node, at, *major, *minor)
         }
+        Kind::Masked => match sys::mount(c"dev/null", at, c"", libc::MS_BIND, c"") {
+            Err(Errno::ENOENT) => Ok(()),
+            result => done(result, named("mount")).and_then(|()| is_device(node, at, 1, 3)),
+        },
         Kind::ReadOnly(false) => {
             done(sys::make_file(at), named("mknod"))?;
             bind(node, at)
@@ -92,6 +88,14 @@ fn make(node: &Node, made: Layers) -> Result<(), Failure> {
             done(sys::mkdir(at, 0o755), named("mkdir"))?;
             bind(node, at)
         }
+    }
+}
+
+/// A name is not trusted (CVE-2025-31133), and a bind is seen to be there.
+fn is_device(node: &Node, at: &CStr, major: u32, minor: u32) -> Result<(), Failure> {
+    match sys::is_device(at, major, minor).at(Step::COMPOSE, "stat", node.path.to_bytes())? {
+        true => Ok(()),
+        false => Err(Failure::not_in_force(Step::COMPOSE, node.path.to_bytes())),
     }
 }
 
@@ -116,7 +120,7 @@ fn mount_proc(at: &CStr) -> Result<(), Failure> {
 }
 
 fn done(
-    result: Result<(), agent_init::error::Errno>,
+    result: Result<(), Errno>,
     (step, call, object): (Step, &'static str, &[u8]),
 ) -> Result<(), Failure> {
     result.at(step, call, object)

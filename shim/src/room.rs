@@ -20,6 +20,8 @@ pub enum Kind {
     ReadOnly(bool),
     /// A symbolic link.
     Link(CString),
+    /// The room's `/dev/null` over a file of proc, if the kernel has that file.
+    Masked,
 }
 
 /// One node: where it is, on the host too if it is the host's; what it is; and what Landlock
@@ -42,7 +44,9 @@ fn grant(path: &CStr, kind: &Kind) -> Access {
         Kind::Dir(_) if path == c"/dev" => Access::DEVICES,
         Kind::Proc | Kind::ReadOnly(true) => Access::READ,
         Kind::ReadOnly(false) => Access::READ & Access::OF_A_FILE,
-        Kind::Dir(_) | Kind::Devpts | Kind::Device(..) | Kind::Link(_) => Access::empty(),
+        Kind::Dir(_) | Kind::Devpts | Kind::Device(..) | Kind::Link(_) | Kind::Masked => {
+            Access::empty()
+        }
     }
 }
 
@@ -71,6 +75,9 @@ pub fn bare() -> Vec<Node> {
         node(c"/dev/stdout",  link(c"/proc/self/fd/1")),
         node(c"/dev/stderr",  link(c"/proc/self/fd/2")),
         node(c"/dev/shm",     Kind::Dir(0o1777)),
+        // Keys are not namespaced: these list what every process of the same id has.
+        node(c"/proc/keys",      Kind::Masked),
+        node(c"/proc/key-users", Kind::Masked),
         node(c"/tmp",         Kind::Dir(0o1777)),
     ];
     rows
