@@ -76,10 +76,10 @@ fn make(node: &Node, made: Layers) -> Result<(), Failure> {
             bind(node, at)?;
             is_device(node, at, *major, *minor)
         }
-        Kind::Masked => match sys::mount(c"dev/null", at, c"", libc::MS_BIND, c"") {
-            Err(Errno::ENOENT) => Ok(()),
-            result => done(result, named("mount")).and_then(|()| is_device(node, at, 1, 3)),
-        },
+        Kind::Masked => {
+            done(sys::mount(c"dev/null", at, c"", libc::MS_BIND, c""), named("mount"))?;
+            is_device(node, at, 1, 3)
+        }
         Kind::ReadOnly(false) => {
             done(sys::make_file(at), named("mknod"))?;
             bind(node, at)

@@ -1,7 +1,8 @@
 //! What every room holds: tables.
 
-use std::ffi::{CStr, CString};
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{CStr, CString, OsStr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use agent_init::landlock::Access;
 
@@ -20,7 +21,7 @@ pub enum Kind {
     ReadOnly(bool),
     /// A symbolic link.
     Link(CString),
-    /// The room's `/dev/null` over a file of proc, if the kernel has that file.
+    /// The room's `/dev/null` over a file of proc.
     Masked,
 }
 
@@ -58,7 +59,7 @@ fn node(path: &CStr, kind: Kind) -> Node {
 pub fn bare() -> Vec<Node> {
     let link = |target: &CStr| Kind::Link(target.to_owned());
     #[rustfmt::skip] // a row a line
-    let rows = vec![
+    let mut rows = vec![
         node(c"/proc",        Kind::Proc),
         node(c"/dev",         Kind::Dir(0o755)),
         node(c"/dev/null",    Kind::Device(1, 3)),
@@ -75,13 +76,17 @@ pub fn bare() -> Vec<Node> {
         node(c"/dev/stdout",  link(c"/proc/self/fd/1")),
         node(c"/dev/stderr",  link(c"/proc/self/fd/2")),
         node(c"/dev/shm",     Kind::Dir(0o1777)),
-        // Keys are not namespaced: these list what every process of the same id has.
-        node(c"/proc/keys",      Kind::Masked),
-        node(c"/proc/key-users", Kind::Masked),
         node(c"/tmp",         Kind::Dir(0o1777)),
     ];
+    // Decided here, on the host: a file that is there and cannot be masked ends the launch.
+    let has = |path: &&CStr| Path::new(OsStr::from_bytes(path.to_bytes())).exists();
+    rows.extend(MASKED.iter().filter(|p| has(p)).map(|path| node(path, Kind::Masked)));
     rows
 }
+
+/// Keys are not namespaced: these list what every process of the same id has. A kernel without
+/// keys has neither.
+const MASKED: &[&CStr] = &[c"/proc/keys", c"/proc/key-users"];
 
 /// The host's programs and libraries, and what the loader looks for in /etc.
 const SYSTEM: &[&CStr] = &[
@@ -102,7 +107,7 @@ pub fn system() -> Vec<Node> {
     let mut nodes = bare();
     nodes.push(node(c"/etc", Kind::Dir(0o755)));
     for path in SYSTEM {
-        let on_host = std::path::Path::new(std::ffi::OsStr::new(path.to_str().unwrap_or("/")));
+        let on_host = Path::new(OsStr::from_bytes(path.to_bytes()));
         let Ok(meta) = on_host.symlink_metadata() else { continue };
         let target = on_host.read_link().map(|t| t.into_os_string().into_vec());
         let kind = match target.map(CString::new) {
