@@ -13,6 +13,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use agent_init::caps::SETPCAP;
 use agent_init::error::{Errno, RECORD, Step};
@@ -75,6 +76,9 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
     started(child, mapped, &report)
 }
 
+/// How long a room that has failed may take to end, before it is killed.
+const ENDS_ITSELF: Duration = Duration::from_secs(1);
+
 /// Reads the report: "ready" and then its end is an agent that was started. Everything else is
 /// a room that failed, and is ended.
 fn started(
@@ -89,7 +93,11 @@ fn started(
         let mut bytes = [0; RECORD];
         match sys::read(report.as_raw_fd(), &mut bytes) {
             Ok(RECORD) if record_from(&bytes) == READY => is_ready = true,
-            Ok(RECORD) => break Failure(record_from(&bytes)),
+            Ok(RECORD) => {
+                // Init ends by itself, and reaps its child first: no zombie is left to the host.
+                child.wait_for(ENDS_ITSELF)?;
+                break Failure(record_from(&bytes));
+            }
             Ok(0) if is_ready => return Ok(child),
             Ok(_) => break died(&mut child),
             Err(errno) => break Failure::new(Step::REPORT, "read", "the room", errno),
@@ -228,7 +236,7 @@ fn inner_namespaces(ready: &Ready) -> Result<(), Failure> {
     if namespaces == 0 {
         return Ok(());
     }
-    sys::unshare(namespaces).at(Step::INNER, "unshare", "CLONE_NEWUSER, …")?;
+    sys::unshare(namespaces).at(Step::INNER, "unshare", "CLONE_NEWUSER and others")?;
     ready.inner.write_own()
 }
 
@@ -243,9 +251,10 @@ fn hostname(name: &CStr) -> Result<(), Failure> {
 /// A session keyring of its own: the caller's would come along. keyrings(7).
 fn keyring() -> Result<(), Failure> {
     match sys::join_session_keyring() {
-        // No keyrings in this kernel; or all of keyctl is refused to the room too.
-        Err(Errno::ENOSYS) => Ok(()),
-        Err(Errno::EPERM) if sys::session_keyring() == Err(Errno::EPERM) => Ok(()),
+        // No keyrings in this kernel, or all of keyctl is refused to the room too.
+        Err(errno @ (Errno::ENOSYS | Errno::EPERM)) if sys::session_keyring() == Err(errno) => {
+            Ok(())
+        }
         Ok(serial) if sys::session_keyring() != Ok(serial) => {
             Err(Failure::not_in_force(Step::KEYRING, "the session keyring"))
         }

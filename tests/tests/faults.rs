@@ -112,8 +112,8 @@ fn calls_of(good: &Traced, role: Role) -> Vec<u32> {
 /// and its end are in the first number.
 #[rustfmt::skip] // a row a line
 const CEILINGS: &[(Role, usize)] = &[
-    (Role::Parent, 125), // 109, 103
-    (Role::Child,   97), // 93, 93
+    (Role::Parent, 132), // 125, 119
+    (Role::Child,  102), // 97, 98
     (Role::Init,   134), // 130, 130
     (Role::Agent,   28), // 25, 25: PATH is tried from the front, sh is its fourth
 ];

@@ -445,3 +445,18 @@ fn full_makes_no_namespace() {
     let open = attack(Layers::FULL - Layers::SECCOMP, &["namespaces"]);
     assert!(open.contains(&"unshare user: ok".to_owned()), "{open:?}");
 }
+
+/// From a directory of the host, openat(2) would lead out of every root (CVE-2024-21626).
+#[test] // seen to fail without `is_directory` in `launch::descriptors`
+fn no_directory_of_the_host_is_standard_input() {
+    let alone = alone();
+    for profile in PROFILES {
+        let list = ["run", "--profile", profile.name, "--", "echo", "started"];
+        let mut command = shim(&list);
+        command.stdin(std::fs::File::open("/").unwrap());
+        let output = run(&mut command);
+        assert_eq!((output.code(), &*output.stdout), (125, ""), "{output:?}");
+        assert!(output.stderr.contains("standard input): Is a directory (EISDIR)"), "{output:?}");
+    }
+    alone.no_stray();
+}
