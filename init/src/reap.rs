@@ -2,8 +2,9 @@
 
 use crate::sys;
 
-/// Passed on to the agent's process group; what is not here is dropped. siginfo is not read.
-const FORWARDED: [i32; 9] = [
+/// Passed on, by the shim and by init, to the agent's process group; what is not here is dropped.
+/// With SIGTSTP the shim stops too. siginfo is not read.
+pub const FORWARDED: [i32; 9] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,

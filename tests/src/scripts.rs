@@ -74,14 +74,3 @@ impl Drop for Scratch {
         }
     }
 }
-
-/// One line in the file that `AGENT_SKIP_LOG` names, for scripts/test.sh to count.
-pub fn skip(name: &str, reason: &str) {
-    use std::io::Write;
-    let line = format!("SKIP {name}: {reason}\n");
-    eprint!("{line}");
-    let Some(log) = env::var_os("AGENT_SKIP_LOG") else { return };
-    let opened = fs::OpenOptions::new().append(true).create(true).open(&log);
-    let written = opened.and_then(|mut file| file.write_all(line.as_bytes()));
-    written.unwrap_or_else(|e| panic!("{}: {e}", Path::new(&log).display()));
-}

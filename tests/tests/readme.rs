@@ -7,7 +7,8 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use agent_tests::scripts::{run, skip, tree};
+use agent_tests::scripts::{run, tree};
+use agent_tests::skip;
 
 /// One block: the first may have to build everything.
 const DEADLINE: Duration = Duration::from_secs(600);

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use agent_tests::scripts::{Scratch, binaries, run, skip, tree};
+use agent_tests::scripts::{Scratch, binaries, run, tree};
+use agent_tests::skip;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const SHELLS: &[&[&str]] = &[&["dash"], &["busybox", "ash"]];

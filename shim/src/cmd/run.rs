@@ -6,24 +6,12 @@ use std::os::fd::AsFd;
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::LEAST_ABI;
 use agent_init::layers::Layers;
+use agent_init::reap::FORWARDED;
 
 use crate::cli::Run;
 use crate::error::{At, Failure};
 use crate::sys::{self, End};
 use crate::{Sandbox, confine, profile};
-
-/// What is passed on to the agent. SIGTSTP too: the agent stops, the shim waits.
-const FORWARDED: &[i32] = &[
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGCONT,
-    libc::SIGTSTP,
-    libc::SIGWINCH,
-];
 
 /// Runs the agent to its end: its status, or 128 + the signal that ended it.
 pub fn run(options: Run) -> Result<u8, Failure> {
@@ -39,7 +27,7 @@ pub fn run(options: Run) -> Result<u8, Failure> {
     log::info!("layers: {}", profile::spelled(layers));
     let sandbox = sandbox.layers(layers).best_effort(options.best_effort);
 
-    let signals = sys::signal_fd(FORWARDED).at(Step::WAIT, "signalfd", "")?;
+    let signals = sys::signal_fd(&FORWARDED).at(Step::WAIT, "signalfd", "")?;
     let mut child = sandbox.spawn()?;
     log::info!("agent started, every layer read back");
     confine::shim();
