@@ -16,7 +16,7 @@ macro_rules! errnos {
     )* } };
 }
 
-errnos! { EPERM ENOENT EBADF ECHILD EDQUOT EINTR E2BIG ENOEXEC EAGAIN EACCES EEXIST ENODEV ENOTDIR EINVAL EISDIR EMFILE ENOSPC EPIPE ELOOP ENOSYS EOPNOTSUPP ETIMEDOUT EUSERS }
+errnos! { EPERM ENOENT EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES EEXIST ENODEV ENOTDIR EINVAL EISDIR EMFILE ENOSPC EPIPE ELOOP ENOSYS EOPNOTSUPP ETIMEDOUT EUSERS }
 
 /// The primitive that failed, by its name in messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,7 +99,7 @@ impl<const N: usize> Text<N> {
 
 impl<const N: usize> fmt::Debug for Text<N> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        self.bytes().escape_ascii().fmt(f)
+        fmt::Display::fmt(&self.bytes().escape_ascii(), f)
     }
 }
 

@@ -133,7 +133,7 @@ pub fn verify_scopes(room: &mut Room) -> Result<(), Error> {
     if abi(room)? < 6 || sys::kill(sys::getppid(), 0) == Err(Errno::EPERM) {
         return Ok(());
     }
-    Err(Error::not_in_force("signals are not scoped"))
+    Err(Error::not_in_force("signal scope"))
 }
 
 #[cfg(test)]

@@ -633,15 +633,11 @@ pub const AGENT: &[Row] = &[
 pub const INIT: &[Row] = &[
     row("wait4",           "reap",   ALLOW, "takes every zombie of the room, and the agent's status"),
     row("rt_sigtimedwait", "signal", ALLOW, "sleeps until a signal arrives: all are blocked, none has a handler"),
-    row("rt_sigprocmask",  "signal", ALLOW, "keeps them blocked"),
-    row("rt_sigreturn",    "signal", ALLOW, "the kernel's way out of a handler, should there ever be one"),
-    row("restart_syscall", "signal", ALLOW, "the kernel resumes an interrupted ppoll by it"),
+    row("restart_syscall", "signal", ALLOW, "the kernel resumes a call by it that a stop interrupted"),
     row("kill",            "signal", ALLOW, "forwards a signal to the agent; ends what is left of the room"),
-    row("write",           "report", ALLOW, "the report pipe"),
-    row("read",            "report", ALLOW, "the exec pipe: tells whether the agent was started"),
+    row("read",            "report", ALLOW, "the status file, once: whether this filter is on"),
+    row("write",           "report", ALLOW, "the agent may go on; the report of a step that failed"),
     row("close",           "report", ALLOW, "its ends of the pipes"),
-    row("ppoll",           "report", ALLOW, "waits for a pipe and for a deadline"),
-    row("clock_gettime",   "report", ALLOW, "the grace period"),
     row("exit",            "end",    ALLOW, "the end of the room"),
     row("exit_group",      "end",    ALLOW, "the end of the room"),
 ];

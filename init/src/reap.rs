@@ -1,5 +1,7 @@
 //! PID 1 while the agent lives: reaps every orphan, forwards signals, ends with the agent.
 
+use crate::error::Errno;
+use crate::report::HARNESS_FAILED;
 use crate::sys;
 
 /// Passed on, by the shim and by init, to the agent's process group; what is not here is dropped.
@@ -26,8 +28,9 @@ pub fn until_end_of(agent: i32) -> i32 {
                 }
             }
             Ok(signal) if FORWARDED.contains(&signal) => forward(agent, signal),
-            Ok(_) => {}
-            Err(_) => {} // EINTR after a stop
+            Ok(_) | Err(Errno::EINTR) => {} // EINTR: after a stop
+            // An outer filter refuses it: nothing can be waited for, and the room ends.
+            Err(_) => return HARNESS_FAILED,
         }
     }
 }
@@ -35,12 +38,14 @@ pub fn until_end_of(agent: i32) -> i32 {
 /// One pass takes all that have ended: signals of one kind do not queue.
 fn drain(agent: i32) -> Option<i32> {
     let mut code = None;
-    while let Ok(Some((pid, status))) = sys::reap() {
-        if pid == agent {
-            code = Some(exit_code(status));
+    loop {
+        match sys::reap() {
+            Ok(Some((pid, status))) if pid == agent => code = Some(exit_code(status)),
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::ECHILD) => return code,
+            Err(_) => return Some(HARNESS_FAILED),
         }
     }
-    code
 }
 
 /// To the group; to the process alone while it has not made its group yet.

@@ -27,7 +27,7 @@ pub fn verify(_: &mut Room) -> Result<(), Error> {
         return Err(Error::not_in_force("Seccomp"));
     }
     if sys::unshare_nothing().is_ok() {
-        return Err(Error::not_in_force("unshare is not refused"));
+        return Err(Error::not_in_force("unshare is open"));
     }
     Ok(())
 }

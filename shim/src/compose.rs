@@ -63,7 +63,7 @@ fn make(node: &Node, made: Layers) -> Result<(), Failure> {
         Kind::Dir(mode) => done(sys::mkdir(at, *mode), named("mkdir")),
         Kind::Link(target) => done(sys::symlink(target, at), named("symlink")),
         Kind::Devpts => {
-            let options = c"newinstance,ptmxmode=0666,mode=620";
+            let options = c"newinstance,ptmxmode=0666,mode=620,max=64";
             let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
             done(sys::mount(c"devpts", at, c"devpts", flags, options), named("mount"))
         }

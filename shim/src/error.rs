@@ -61,6 +61,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::COMPOSE,  Some(Errno::EPERM),      "a new proc needs one that is visible in full: an outer container masks parts of /proc"),
     (Step::COMPOSE,  Some(Errno::ENOSPC),     "the room's tmpfs is full, or sysctl fs.mount-max is reached"),
     (Step::COMPOSE,  Some(Errno::ENOSYS),     "read-only binds need mount_setattr, Linux 5.12"),
+    (Step::STDIO,    Some(Errno::EBADF),      "a room never gets an O_PATH descriptor: redirect it from or to something that is open"),
     (Step::STDIO,    None,                    "a room never gets a directory of the host: redirect it from or to a file, a pipe, /dev/null"),
     (Step::KEYRING,  Some(Errno::EPERM),      "the filter of an outer container refuses keyctl but lets the session keyring be read"),
     (Step::LANDLOCK, Some(Errno::ENOSYS),     "this kernel has no Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK); --layers -landlock goes without"),
@@ -73,6 +74,8 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::PROGRAM,  Some(Errno::ENOENT),     "agent-probe belongs beside agent-shim, or in the directory that AGENT_BIN_DIR names"),
     (Step::KEYRING,  Some(Errno::EDQUOT),     "a room has a keyring of its own: sysctl kernel.keys.maxkeys, each user's limit"),
     (Step::WAIT,     Some(Errno::ECHILD),     "this process ignores SIGCHLD, so its children leave no status"),
+    (Step::IMAGE,    Some(Errno::EFBIG),      "agent-init is larger than a file may be here: ulimit -f"),
+    (Step::IMAGE,    Some(Errno::EINVAL),     "descriptors of 10 and more are needed: ulimit -n"),
     (Step::ORDERS,   Some(Errno::EMFILE),     "more open files: ulimit -n"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];

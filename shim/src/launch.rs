@@ -65,9 +65,10 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
         report: high(report_end)?,
         go: pipe()?,
     };
+    let namespaces = names(plan); // before the clone: both sides would make it
     // No handler of the caller may run in the child, and no signal end it half way.
     let blocked = Blocked::all();
-    let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", names(plan))?;
+    let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", &namespaces)?;
     let Side::Parent(pid, pidfd) = side else { run_child(&ready) };
     drop(blocked);
     let child = Child::new(pidfd);
@@ -175,6 +176,12 @@ fn run_child(ready: &Ready) -> ! {
 /// The child's straight line. No allocation, no panic, no lock from here to execve.
 fn prepare(ready: &Ready) -> Result<(), Failure> {
     let plan = ready.plan;
+    // Until init sets it again: a change of ids clears it.
+    agent_init::sys::set_death_signal(libc::SIGKILL).at(
+        Step::DEATH,
+        "prctl",
+        "PR_SET_PDEATHSIG",
+    )?;
     sys::umask(0);
     outer_ids(ready)?;
     compose::compose(plan)?;
@@ -281,6 +288,10 @@ fn descriptors(ready: &Ready) -> Result<(), Failure> {
         // From a directory of the host, openat(2) leads out of every root (CVE-2024-21626).
         if sys::is_directory(number) == Ok(true) {
             return Err(Errno::EISDIR).at(Step::STDIO, "fstat", name);
+        }
+        // By /proc/self/fd, it would name a socket or file of the host that nobody has opened.
+        if sys::is_path_only(number) == Ok(true) {
+            return Err(Errno::EBADF).at(Step::STDIO, "O_PATH", name);
         }
     }
     sys::dup_to(ready.orders.as_raw_fd(), ORDERS_FD).at(Step::ORDERS, "dup2", "")?;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use agent_shim::cli::{self, Command};
 use agent_shim::error::{Failure, HARNESS};
+use agent_shim::report::text::one_line;
 use agent_shim::{cmd, sys, verbose};
 
 fn main() -> ExitCode {
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         }
     };
     sys::default_sigchld();
+    sys::ignore_sigxfsz();
     let code = match command {
         Command::Print(text) => cmd::print(&text).map(|()| 0),
         Command::Run(options) => {
@@ -25,12 +27,6 @@ fn main() -> ExitCode {
         Command::Matrix(options) => cmd::matrix::run(&options),
     };
     code.unwrap_or_else(|failure| tell(&failure)).into()
-}
-
-/// What users name in vain is printed back: without what moves a terminal's cursor.
-fn one_line(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
-    text.chars().map(escaped).collect()
 }
 
 /// One line, and one with the hint.

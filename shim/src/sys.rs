@@ -399,6 +399,13 @@ pub fn is_directory(fd: RawFd) -> Result<bool, Errno> {
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
+/// fcntl(2), F_GETFL: whether `fd` was opened with O_PATH.
+pub fn is_path_only(fd: RawFd) -> Result<bool, Errno> {
+    // SAFETY: F_GETFL takes nothing.
+    let flags = check_int(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    Ok(flags & libc::O_PATH != 0)
+}
+
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -429,7 +436,7 @@ pub fn wait(pidfd: BorrowedFd) -> Result<End, Errno> {
     }
 }
 
-/// ppoll(2): waits until one of `fds` can be read or has ended; the first that is, or `None`
+/// poll(2): waits until one of at most four `fds` can be read or has ended; the first that is, or `None`
 /// after `timeout` milliseconds (-1: never).
 pub fn wait_readable(fds: &[BorrowedFd], timeout: i32) -> Result<Option<usize>, Errno> {
     let mut polls = [const { libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 } }; 4];
@@ -461,6 +468,12 @@ pub fn wait_hangup(fd: BorrowedFd) -> Result<(), Errno> {
 pub fn default_sigchld() {
     // SAFETY: SIG_DFL installs no handler; it cannot fail for this signal.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
+/// sigaction(2), SIGXFSZ: past RLIMIT_FSIZE write(2) fails with EFBIG instead, and can be told.
+pub fn ignore_sigxfsz() {
+    // SAFETY: SIG_IGN installs no handler; it cannot fail for this signal.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Signals that are blocked in this thread for as long as this lives.

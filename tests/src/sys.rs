@@ -343,3 +343,39 @@ pub fn wait_traced() -> Option<(i32, i32)> {
         }
     }
 }
+
+/// An allocator that ends the process, with status [`ALLOCATED`], if it is asked for memory by a
+/// forked child: between clone3 and execve a lock of the parent's allocator may be held for good.
+#[derive(Debug)]
+pub struct NotInAChild;
+
+/// See [`NotInAChild`].
+pub const ALLOCATED: i32 = 99;
+
+static PARENT: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+
+/// From now on every other process than this one is a child.
+pub fn no_allocation_in_a_child() {
+    // SAFETY: no memory is passed.
+    let pid = unsafe { libc::getpid() };
+    PARENT.store(pid, std::sync::atomic::Ordering::Relaxed);
+}
+
+// SAFETY: everything is left to the system's allocator, or the process ends.
+unsafe impl std::alloc::GlobalAlloc for NotInAChild {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        let parent = PARENT.load(std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: getpid passes no memory.
+        if parent != 0 && unsafe { libc::getpid() } != parent {
+            // SAFETY: ends the process; nothing runs after it.
+            unsafe { libc::_exit(ALLOCATED) };
+        }
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: `at` is of the system allocator, by `alloc`.
+        unsafe { std::alloc::System.dealloc(at, layout) }
+    }
+}

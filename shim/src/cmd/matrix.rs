@@ -2,14 +2,14 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::fs::{self, OpenOptions};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use agent_probe::{Op, REFERENCE, Verdict, find};
 
 use super::{has_stdout, io_failure, print};
-use crate::attribute;
+use crate::attribute::{self, Blocker};
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
 use crate::error::Failure;
@@ -61,44 +61,42 @@ fn absent(op: &Op) -> &'static str {
     if is_mem && listed("null") && !listed("mem") { "not built in" } else { "not present" }
 }
 
+/// Every cell of `full` is blocked, by something that is known; and the probe is one that works:
+/// with no layer it reads a file that everyone can read.
 fn held(report: &Report) -> bool {
-    let full = report.tables.iter().filter(|t| t.profile == "full");
-    full.flat_map(|t| &t.rows).all(|(_, cell)| {
-        !matches!(cell.outcome.verdict, Verdict::Allowed | Verdict::Inconclusive)
-            && cell.blocker != Some(attribute::Blocker::Unknown)
-    })
+    let row = |profile, id| {
+        let table = report.tables.iter().find(|t| t.profile == profile);
+        table.and_then(|t| t.rows.iter().find(|(op, _)| op.id == id)).map(|(_, cell)| cell)
+    };
+    let verdict = |profile, id| row(profile, id).map(|cell| cell.outcome.verdict);
+    let works = verdict("none", "fs-read-passwd") == Some(Verdict::Allowed);
+    works
+        && REFERENCE.iter().all(|id| match verdict("full", id) {
+            Some(Verdict::Blocked) => {
+                row("full", id).is_some_and(|cell| cell.blocker != Some(Blocker::Unknown))
+            }
+            // A host without pid 2 has nothing to be read.
+            Some(Verdict::Skip) => *id == "proc-read-pid2",
+            _ => false,
+        })
 }
 
-/// A file that can be written, known before the run and not after it.
-struct Output<'a> {
-    path: &'a OsStr,
-    file: File,
-    is_new: bool,
-    done: bool,
-}
+/// A file that can be written, known before the run and not after it. Until then nothing of it is
+/// changed or made: a run that fails or is killed leaves what was there.
+struct Output<'a>(&'a OsStr);
 
 impl<'a> Output<'a> {
     fn open(path: &'a OsStr) -> Result<Output<'a>, Failure> {
         let is_new = !Path::new(path).exists();
-        // Not truncated yet: if the run fails, an older report stays.
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
-        let file = file.map_err(|e| io_failure(&e, "open", path.as_encoded_bytes()))?;
-        Ok(Output { path, file, is_new, done: false })
-    }
-
-    fn write(mut self, text: &str) -> Result<(), Failure> {
-        let is_file = self.file.metadata().is_ok_and(|m| m.is_file());
-        let truncated = if is_file { self.file.set_len(0) } else { Ok(()) };
-        let written = truncated.and_then(|()| self.file.write_all(text.as_bytes()));
-        self.done = written.is_ok();
-        written.map_err(|e| io_failure(&e, "write", self.path.as_encoded_bytes()))
-    }
-}
-
-impl Drop for Output<'_> {
-    fn drop(&mut self) {
-        if self.is_new && !self.done {
-            let _left = fs::remove_file(self.path);
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.map_err(|e| io_failure(&e, "open", path.as_encoded_bytes()))?;
+        if is_new {
+            fs::remove_file(path).map_err(|e| io_failure(&e, "unlink", path.as_encoded_bytes()))?;
         }
+        Ok(Output(path))
+    }
+
+    fn write(self, text: &str) -> Result<(), Failure> {
+        fs::write(self.0, text).map_err(|e| io_failure(&e, "write", self.0.as_encoded_bytes()))
     }
 }

@@ -90,13 +90,21 @@ fn costs(costs: &[Cost]) -> Vec<Vec<String>> {
     std::iter::once(head).chain(costs.iter().map(row)).collect()
 }
 
+/// What came from a user or from inside a room, without what moves a terminal's cursor.
+pub fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    text.chars().map(escaped).collect()
+}
+
 /// Columns as wide as their widest cell, two blanks between; the last one ragged.
 fn grid(rows: &[Vec<String>], colour: bool) -> String {
+    let printable = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(printable).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |n: usize| rows.iter().filter_map(|r| r.get(n)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|n| width(n).unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let (on, off) = if colour { paint(cell) } else { ("", "") };
@@ -160,6 +168,14 @@ mod tests {
         );
         assert!(text.contains("full     1.23        132             +16 (seccomp BPF)"), "{text}");
         assert!(text.contains("* control missing"));
+    }
+
+    #[test]
+    fn a_note_cannot_forge_a_row() {
+        let mut report = report();
+        report.tables[0].rows[0].1.note = Some("x\x1b[2J\nFORGED".into());
+        let text = matrix(&report, false);
+        assert!(!text.contains('\x1b') && !text.contains("\nFORGED"), "{text}");
     }
 
     #[test]

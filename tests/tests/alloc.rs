@@ -1,0 +1,24 @@
+//! Between clone3 and execve nothing allocates: the child of a threaded caller would wait for ever
+//! for a lock that no thread of its own holds.
+#![allow(clippy::unwrap_used)] // a test
+
+use agent_init::layers::Layers;
+use agent_shim::Sandbox;
+use agent_shim::profile::PROFILES;
+use agent_shim::sys::End;
+use agent_tests::sys::{NotInAChild, no_allocation_in_a_child};
+
+#[global_allocator]
+static ALLOCATOR: NotInAChild = NotInAChild;
+
+#[test] // seen to fail with the names of the namespaces made in the argument of `at`
+fn the_child_allocates_nothing() {
+    no_allocation_in_a_child();
+    for profile in PROFILES {
+        let mut child = Sandbox::new("true").layers(profile.layers).spawn().unwrap();
+        assert_eq!(child.wait(), Ok(End::Exited(0)), "{}", profile.name);
+    }
+    // A failure too: what init says is written by it.
+    let failure = Sandbox::new("true").omit(Layers::NET).spawn().unwrap_err();
+    assert!(failure.to_string().contains("not in force"), "{failure}");
+}
