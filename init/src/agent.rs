@@ -51,8 +51,8 @@ fn wait_for(wait_end: sys::Fd) -> Result<(), Error> {
     report::ready().at("write(report)").map(drop)
 }
 
-/// Tries the candidates as execvp(3) does. Returns only when all have failed: the error of the
-/// first that was there, else of the last.
+/// Tries the candidates as execvp(3) does: the next one if this one is not there or may not be
+/// run. Returns only when all have failed: the error of the first that was there, else of the last.
 fn exec(room: &Room) -> Error {
     let (argv, envp) = (room.orders.argv(), room.orders.envp());
     if room.orders.flags().contains(Flags::PROGRAM_FD) {
@@ -63,6 +63,9 @@ fn exec(room: &Room) -> Error {
         let errno = sys::execve(path, argv, envp);
         if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) {
             error = failed("execve", path.to_bytes(), errno);
+        }
+        if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
+            break;
         }
     }
     error

@@ -78,7 +78,7 @@ pub fn rights(abi: usize) -> Access {
 fn abi(room: &Room) -> Result<usize, Error> {
     let abi = sys::landlock_abi().at("landlock_create_ruleset(version)")?;
     if abi < LEAST_ABI && !room.orders.flags().contains(Flags::BEST_EFFORT) {
-        return Err(Errno::EOPNOTSUPP).at("landlock_create_ruleset(an ABI below 6 (Linux 6.12))");
+        return Err(Errno::EOPNOTSUPP).at("landlock_create_ruleset(ABI below 6)");
     }
     Ok(abi)
 }

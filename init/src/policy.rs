@@ -638,7 +638,6 @@ pub const INIT: &[Row] = &[
     row("read",            "report", ALLOW, "the status file, once: whether this filter is on"),
     row("write",           "report", ALLOW, "the agent may go on; the report of a step that failed"),
     row("close",           "report", ALLOW, "its ends of the pipes"),
-    row("exit",            "end",    ALLOW, "the end of the room"),
     row("exit_group",      "end",    ALLOW, "the end of the room"),
 ];
 

@@ -72,13 +72,5 @@ pub fn exit_program() -> Vec<u8> {
 }
 
 /// EM_X86_64; `xor edi, edi; mov eax, 231; syscall`: exit_group(0).
-#[cfg(target_arch = "x86_64")]
 const MACHINE: u16 = 62;
-#[cfg(target_arch = "x86_64")]
 const EXIT_0: &[u8] = b"\x31\xff\xb8\xe7\x00\x00\x00\x0f\x05";
-
-/// EM_AARCH64; `mov x0, #0; mov x8, #94; svc #0`: exit_group(0).
-#[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
-#[cfg(target_arch = "aarch64")]
-const EXIT_0: &[u8] = b"\x00\x00\x80\xd2\xc8\x0b\x80\xd2\x01\x00\x00\xd4";

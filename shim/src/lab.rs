@@ -181,7 +181,8 @@ impl Experiments for Lab {
 /// `AGENT_BIN_DIR/agent-probe`, else the one beside this program.
 fn probe_path() -> PathBuf {
     let beside = || env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
-    let dir = env::var_os("AGENT_BIN_DIR").map(PathBuf::from).or_else(beside);
+    let named = env::var_os("AGENT_BIN_DIR").filter(|dir| !dir.is_empty());
+    let dir = named.map(PathBuf::from).or_else(beside);
     dir.unwrap_or_default().join("agent-probe")
 }
 

@@ -124,7 +124,7 @@ fn sealed_orders(words: &[u64]) -> Result<OwnedFd, Failure> {
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    sys::pipe().at(Step::REPORT, "pipe2", "")
+    sys::pipe().at(Step::REPORT, "pipe2", "the room's report")
 }
 
 /// Out of the way of 0 to 5, which the child fills.

@@ -24,7 +24,11 @@ fn main() -> ExitCode {
             verbose::start(options.verbose);
             cmd::run::run(options)
         }
-        Command::Matrix(options) => cmd::matrix::run(&options),
+        // 126 and 127 speak of an agent, and here is none.
+        Command::Matrix(options) => Ok(cmd::matrix::run(&options).unwrap_or_else(|failure| {
+            tell(&failure);
+            HARNESS
+        })),
     };
     code.unwrap_or_else(|failure| tell(&failure)).into()
 }

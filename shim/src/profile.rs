@@ -38,6 +38,12 @@ pub fn named(name: &str) -> Result<Layers, String> {
 /// stands on cannot be taken away.
 pub fn layers(list: &str, base: Layers) -> Result<Layers, String> {
     let words: Vec<&str> = list.split(',').map(str::trim).filter(|w| !w.is_empty()).collect();
+    if words.is_empty() {
+        return Err("an empty list of layers; `none` goes without any".into());
+    }
+    if words == ["none"] {
+        return Ok(Layers::NONE);
+    }
     let is_change = |w: &&str| w.starts_with(['+', '-']);
     let changes = words.iter().filter(|w| is_change(w)).count();
     if changes != 0 && changes != words.len() {
@@ -83,7 +89,10 @@ mod tests {
         assert_eq!(layers("-seccomp", full), Ok(full - Layers::SECCOMP));
         assert_eq!(layers("-seccomp,-net", full), Ok(full - Layers::SECCOMP - Layers::NET));
         assert_eq!(layers("+caps", Layers::NONE), Ok(Layers::CAPS | Layers::USERNS));
-        assert_eq!(layers("", full), Ok(Layers::NONE));
+        assert_eq!(layers("none", full), Ok(Layers::NONE));
+        // An unset variable of a script must not take every wall away.
+        assert!(layers("", full).is_err() && layers(" , ", full).is_err());
+        assert!(layers("none,net", full).is_err());
         assert!(layers("-userns", full).unwrap_err().contains("stands on it"));
         assert!(layers("+net,caps", full).is_err());
         assert!(layers("bogus", full).unwrap_err().contains("there are seccomp"));

@@ -145,6 +145,21 @@ impl Sandbox {
         if let Some(what) = self.invalid {
             return Err(Failure::new(Step::EXEC, "execve", what, Errno::EINVAL));
         }
-        launch::launch(&self.plan, &self.stdio)
+        launch::launch(&self.plan, &self.stdio).map_err(|failure| self.in_path(failure))
+    }
+
+    /// A name that PATH has nowhere is told as the user knows it, not as its last candidate.
+    fn in_path(&self, failure: Failure) -> Failure {
+        match &self.plan.program {
+            Program::Path(name)
+                if failure.0.step == Step::EXEC
+                    && failure.0.errno == Errno::ENOENT
+                    && !name.to_bytes().contains(&b'/') =>
+            {
+                let object = [name.to_bytes(), b", in PATH"].concat();
+                Failure::new(Step::EXEC, "execve", object, Errno::ENOENT)
+            }
+            _ => failure,
+        }
     }
 }

@@ -86,8 +86,8 @@ pub struct Traced {
 struct Tracee {
     role: Role,
     entered: bool,
-    // The result to put in at the exit of the call.
-    result: Option<i64>,
+    // The result to put in at the exit of the call, and its first argument: the kernel keeps it.
+    result: Option<(i64, u64)>,
 }
 
 /// Runs `command` to the end of all its processes but the started agent's, which is let go.
@@ -212,8 +212,9 @@ impl Tracer {
         let Ok(mut regs) = sys::registers(pid) else { return };
         if tracee.entered {
             tracee.entered = false;
-            if let Some(result) = tracee.result.take() {
+            if let Some((result, argument)) = tracee.result.take() {
                 regs.rax = result.cast_unsigned();
+                regs.rdi = argument;
                 let _gone = sys::set_registers(pid, &regs);
             }
             return;
@@ -230,10 +231,11 @@ impl Tracer {
             return;
         }
         self.hit = true;
-        tracee.result = Some(match fault.effect {
+        let result = match fault.effect {
             Effect::Errno(errno) => -i64::from(errno),
             Effect::Nothing => 0,
-        });
+        };
+        tracee.result = Some((result, regs.rdi));
         // close(2) releases the descriptor whatever it returns; in the room it is failed harder.
         if fault.role == Role::Parent && number == u32::try_from(libc::SYS_close).unwrap() {
             return;

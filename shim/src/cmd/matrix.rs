@@ -28,8 +28,10 @@ pub fn run(options: &Matrix) -> Result<u8, Failure> {
     if let Some(output) = output {
         output.write(&json::matrix(&report, &lab))?;
     }
-    let colour =
-        std::io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let colour = !dumb
+        && std::io::stdout().is_terminal()
+        && env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     print(&text::matrix(&report, colour))?;
     Ok(if held(&report) { 0 } else { 1 })
 }

@@ -16,6 +16,9 @@
 //!  "cost":[{"profile":"none","startup_ms":0.31,"ns_per_syscall":116.1,"delta_ns":0,
 //!           "cause":null,"noise_ns":1.0}]}
 //! ```
+//!
+//! `result`: ALLOWED, BLOCKED, CONTAINED, REDACTED, SKIP, INCONCLUSIVE. `setup`: `room LAYERS`,
+//! `marked LAYERS` (the filter answers errno 4095), `real root`, `real root without capabilities`.
 
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::Outcome;
