@@ -378,7 +378,7 @@ pub fn set_rlimit(resource: u64, limit: u64) -> Result<u64, Errno> {
 
 /// prlimit64(2) of the caller: soft and hard limit.
 pub fn get_rlimit(resource: u64) -> Result<(u64, u64), Errno> {
-    let mut old = [0u64; 2];
+    let mut old = [u64::MAX; 2]; // a call that does nothing leaves no limit
     // SAFETY: the kernel writes one `struct rlimit64`: two words.
     check(unsafe {
         sc::syscall4(nr::PRLIMIT64, 0, word(resource), 0, old.as_mut_ptr().expose_provenance())

@@ -98,7 +98,8 @@ pub fn cell(lab: &mut impl Experiments, op: &'static Op, profile: Layers, absent
     }
     let Credit { blocker, proof, without_control } = credit(lab, op, profile, &cell.outcome);
     if blocker == Blocker::Kernel {
-        cell.note = Some(absent.to_owned());
+        let is_missing = cell.note.as_deref() == Some("not present");
+        cell.note = Some(if is_missing { absent } else { "real root too" }.to_owned());
     } else {
         cell.sufficient = sufficient(lab, op, profile);
         cell.necessary = necessary(lab, op, profile);
@@ -133,7 +134,7 @@ fn is_open(outcome: &Outcome) -> bool {
 }
 
 fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &Outcome) -> Credit {
-    absent(lab, op)
+    absent(lab, op, seen)
         .or_else(|| marked(lab, op, profile))
         .or_else(|| peeled(lab, op, profile, seen))
         .or_else(|| added(lab, op, profile))
@@ -141,10 +142,13 @@ fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &O
 }
 
 /// Rule 1. Without root, a target that the baseline does not find is as absent as it can be shown.
-fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
+fn absent(lab: &mut impl Experiments, op: &'static Op, seen: &Outcome) -> Option<Credit> {
     if lab.has_root() {
         let control = lab.run(op, Setup::RealRoot);
-        let is_absent = control.verdict == Verdict::Blocked;
+        // The same answer as in the cell, and no room that allows it: else something else is at work.
+        let is_absent = control.verdict == Verdict::Blocked
+            && same(&control, seen)
+            && !is_open(&lab.run(op, Setup::Room(Layers::NS_ONLY)));
         return is_absent.then(|| {
             Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control)))
         });
@@ -302,10 +306,30 @@ mod tests {
 
     #[test]
     fn what_real_root_cannot_do_is_credited_to_no_layer() {
-        let cell = judge(true, Layers::FULL, |_| no(libc::ENOENT));
+        let cell = judge(true, Layers::FULL, |_| no(libc::ENOENT).note("not present"));
         assert_eq!(cell.blocker, Some(Blocker::Kernel));
         assert_eq!(cell.note.as_deref(), Some("not built in"));
         assert_eq!((cell.sufficient, cell.necessary), (Layers::empty(), Layers::empty()));
+    }
+
+    #[test]
+    fn a_control_that_fails_otherwise_is_no_absence() {
+        // A read-only root of the host: the room's own root can be written, landlock refuses it.
+        let world = |setup| match setup {
+            Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::LANDLOCK) => no(libc::EACCES),
+            Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::MNT) => Outcome::ALLOWED,
+            _ => no(libc::EROFS),
+        };
+        let full = judge(true, Layers::FULL, world);
+        assert_eq!(full.blocker, Some(Blocker::Layer(Layers::LANDLOCK)));
+        // The same errno everywhere, but a room that allows it.
+        let world = |setup| match setup {
+            Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::LANDLOCK) => no(libc::EACCES),
+            Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::MNT) => Outcome::ALLOWED,
+            _ => no(libc::EACCES),
+        };
+        let full = judge(true, Layers::FULL, world);
+        assert_eq!(full.blocker, Some(Blocker::Layer(Layers::LANDLOCK)));
     }
 
     /// Three layers refuse with the same errno: the marker tells that the filter was first.

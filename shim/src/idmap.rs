@@ -39,6 +39,11 @@ impl Maps {
     /// In the parent, of the child: only root may map an id that is not its own. setgroups stays
     /// until the child has dropped root's groups; it is denied in the inner namespace.
     pub fn write_for(&self, pid: i32) -> Result<(), Failure> {
+        // A proc of another pid namespace would name another process by this number.
+        let own = std::fs::read_link("/proc/self").unwrap_or_default();
+        if own.as_os_str() != std::process::id().to_string().as_str() {
+            return Err(Failure::not_in_force(Step::IDMAP, "/proc is another pid namespace's"));
+        }
         for (file, map) in [("uid_map", &self.uid), ("gid_map", &self.gid)] {
             let path = CString::new(format!("/proc/{pid}/{file}")).unwrap_or_default();
             write(&path, map)?;

@@ -262,7 +262,7 @@ fn keyring() -> Result<(), Failure> {
         Err(errno @ (Errno::ENOSYS | Errno::EPERM)) if sys::session_keyring() == Err(errno) => {
             Ok(())
         }
-        Ok(serial) if sys::session_keyring() != Ok(serial) => {
+        Ok(serial) if serial <= 0 || sys::session_keyring() != Ok(serial) => {
             Err(Failure::not_in_force(Step::KEYRING, "the session keyring"))
         }
         other => other.map(drop).at(Step::KEYRING, "keyctl", "KEYCTL_JOIN_SESSION_KEYRING"),
@@ -286,8 +286,11 @@ fn descriptors(ready: &Ready) -> Result<(), Failure> {
             sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
         }
         // From a directory of the host, openat(2) leads out of every root (CVE-2024-21626).
-        if sys::is_directory(number) == Ok(true) {
-            return Err(Errno::EISDIR).at(Step::STDIO, "fstat", name);
+        match sys::file_type(number) {
+            Ok(libc::S_IFDIR) => return Err(Errno::EISDIR).at(Step::STDIO, "fstat", name),
+            // Neither a file, a device, a pipe nor a socket: epoll, io_uring and their like.
+            Ok(0) => return Err(Errno::EBADF).at(Step::STDIO, "fstat", name),
+            _ => {}
         }
         // By /proc/self/fd, it would name a socket or file of the host that nobody has opened.
         if sys::is_path_only(number) == Ok(true) {

@@ -130,8 +130,11 @@ pub const HOSTNAME: &CStr = c"room";
 /// Resource and limit. getrlimit(2); RLIMIT_NPROC is counted per user namespace (Linux 5.14).
 #[rustfmt::skip] // a row a line
 pub const RLIMITS: &[(u32, u64)] = &[
-    (libc::RLIMIT_CORE,   0),    // a core dump goes to a host program with host rights
-    (libc::RLIMIT_NOFILE, 1024),
+    (libc::RLIMIT_CORE,       1), // too little for a file, and "no" to a pipe to a host program: core(5)
+    (libc::RLIMIT_NOFILE,     1024),
+    (libc::RLIMIT_SIGPENDING, 1024), // timers and queued signals are counted to the user on the host
+    (libc::RLIMIT_RTPRIO,     0),    // no real-time class, and no better nice value
+    (libc::RLIMIT_NICE,       0),
 ];
 
 /// The same, where a user namespace counts them apart from the caller's other processes.

@@ -11,7 +11,7 @@ use agent_init::orders::Flags;
 
 use crate::error::Failure;
 use crate::launch::{self, Stdio};
-use crate::plan::{Identity, Plan, Program};
+use crate::plan::{self, Identity, Plan, Program};
 use crate::room;
 use crate::supervise::Child;
 use crate::sys;
@@ -141,6 +141,10 @@ impl Sandbox {
         if sys::is_privileged_by_exec() {
             let what = "set-uid, set-gid or with file capabilities";
             return Err(Failure::new(Step::IDS, "started", what, Errno::EPERM));
+        }
+        if plan::is_host_root(self.plan.identity) {
+            let what = "no unprivileged id for the room";
+            return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
         }
         if let Some(what) = self.invalid {
             return Err(Failure::new(Step::EXEC, "execve", what, Errno::EINVAL));

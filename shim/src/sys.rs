@@ -390,13 +390,13 @@ pub fn stop_self() {
     unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
 }
 
-/// fstat(2): whether `fd` is a directory. EBADF: it is not open.
-pub fn is_directory(fd: RawFd) -> Result<bool, Errno> {
+/// fstat(2): `S_IFDIR` and its like; 0 for an anonymous inode. EBADF: it is not open.
+pub fn file_type(fd: RawFd) -> Result<u32, Errno> {
     // SAFETY: an all-zero `stat` is valid (integers only).
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one `struct stat`.
     check_int(unsafe { libc::fstat(fd, &raw mut stat) })?;
-    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    Ok(stat.st_mode & libc::S_IFMT)
 }
 
 /// fcntl(2), F_GETFL: whether `fd` was opened with O_PATH.
@@ -426,6 +426,9 @@ pub fn wait(pidfd: BorrowedFd) -> Result<End, Errno> {
         match check_int(ret) {
             Err(Errno::EINTR) => continue,
             other => other.map(drop)?,
+        }
+        if info.si_code == 0 {
+            return Err(Errno::EINVAL); // nothing was waited for, whatever it returned
         }
         // SAFETY: waitid has filled in the SIGCHLD member.
         let status = unsafe { info.si_status() };

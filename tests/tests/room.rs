@@ -301,7 +301,7 @@ fn name_network_and_directory_are_the_rooms() {
 }
 
 /// Limits, in soft and hard; a room cannot raise them.
-#[test] // seen to fail with 1 for RLIMIT_CORE in `room::RLIMITS`
+#[test] // seen to fail with 0 for RLIMIT_CORE in `room::RLIMITS`
 fn resource_limits_are_in_force() {
     let _alone = alone();
     for profile in ROOMS {
@@ -310,7 +310,7 @@ fn resource_limits_are_in_force() {
         let text = sh(profile, script);
         let words: Vec<_> = text.split_whitespace().collect();
         let found = |a: &str| words.windows(2).filter(|w| w == &[a, a]).count();
-        assert_eq!((found("0"), found("256"), found("1024")), (1, 1, 1), "{profile} {text}");
+        assert_eq!((found("1"), found("256"), found("1024")), (1, 1, 1), "{profile} {text}");
     }
 }
 
@@ -447,7 +447,7 @@ fn full_makes_no_namespace() {
 }
 
 /// From a directory of the host, openat(2) would lead out of every root (CVE-2024-21626).
-#[test] // seen to fail without `is_directory` in `launch::descriptors`
+#[test] // seen to fail without S_IFDIR in `launch::descriptors`
 fn no_directory_of_the_host_is_standard_input() {
     let alone = alone();
     for profile in PROFILES {
