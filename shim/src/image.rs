@@ -74,3 +74,19 @@ pub fn exit_program() -> Vec<u8> {
 /// EM_X86_64; `xor edi, edi; mov eax, 231; syscall`: exit_group(0).
 const MACHINE: u16 = 62;
 const EXIT_0: &[u8] = b"\x31\xff\xb8\xe7\x00\x00\x00\x0f\x05";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test] // seen to fail without F_SEAL_FUTURE_WRITE
+    fn a_sealed_program_cannot_be_written() {
+        let fd = of(c"exit", &exit_program()).unwrap();
+        assert_eq!(sys::write_all(fd.as_raw_fd(), b"x"), Err(Errno::EPERM));
+        let again = std::fs::File::options().write(true);
+        let reopened = again.open(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let written = reopened.and_then(|mut f| std::io::Write::write_all(&mut f, b"x"));
+        assert!(written.is_err());
+    }
+}

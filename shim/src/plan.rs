@@ -53,13 +53,16 @@ impl Identity {
 /// Whether `id` exists in the caller's user namespace: user_namespaces(7), lines of
 /// "first id inside, first id outside, count".
 fn is_mapped(map: &str, id: u32) -> bool {
-    let text = std::fs::read_to_string(map).unwrap_or_default();
-    text.lines().any(|line| {
+    outside(map, id).is_some()
+}
+
+/// The number of `id` in the parent user namespace.
+fn outside(map: &str, id: u32) -> Option<u64> {
+    let (text, id) = (std::fs::read_to_string(map).ok()?, u64::from(id));
+    text.lines().find_map(|line| {
         let mut numbers = line.split_ascii_whitespace().map_while(|n| n.parse::<u64>().ok());
-        let (first, _, count) = (numbers.next(), numbers.next(), numbers.next());
-        first.zip(count).is_some_and(|(first, count)| {
-            (first..first.saturating_add(count)).contains(&u64::from(id))
-        })
+        let (first, out, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
+        (first..first.saturating_add(count)).contains(&id).then(|| out + (id - first))
     })
 }
 
@@ -68,9 +71,14 @@ fn is_mapped(map: &str, id: u32) -> bool {
 pub fn is_host_root(identity: Identity) -> bool {
     use std::os::unix::fs::MetadataExt;
     let Identity::Caller { uid, .. } = identity else { return false };
-    // Without it (a proc of its own, masked) nothing can be said, and 0 stays suspect.
-    std::fs::metadata("/proc/sys/kernel/core_pattern").map_or(uid == 0, |meta| meta.uid() == uid)
+    // Without it (a proc of its own, masked) nothing can be said, and 0 stays suspect. An owner
+    // that has no number here is shown as 65534: then the map tells whether that is root.
+    let owner = std::fs::metadata("/proc/sys/kernel/core_pattern").map_or(0, |meta| meta.uid());
+    owner == uid && (uid != OVERFLOW || outside("/proc/self/uid_map", uid) == Some(0))
 }
+
+/// What an id without a number in this user namespace is shown as: proc(5), overflowuid.
+const OVERFLOW: u32 = 65534;
 
 /// Whether the caller is root in the initial user namespace, with the capabilities that the
 /// operations of the probe could need: only then does a control as real root say anything.

@@ -321,11 +321,15 @@ pub fn sealed_memfd(name: &CStr, content: &[u8], program: bool) -> Result<OwnedF
         other => other,
     }?;
     write_all(fd.as_raw_fd(), content)?;
-    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // Not F_SEAL_WRITE: it waits for whatever looks at the pages (EBUSY), and nobody has mapped them.
+    let seals = F_SEAL_FUTURE_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
     // SAFETY: F_ADD_SEALS takes a number.
     check_int(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
     Ok(fd)
 }
+
+/// include/uapi/linux/fcntl.h, Linux 5.1: no write(2), and no new writable mapping.
+const F_SEAL_FUTURE_WRITE: i32 = 0x10;
 
 /// write(2) until all is written. ENOSPC where nothing more fits.
 pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<(), Errno> {
