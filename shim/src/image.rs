@@ -84,8 +84,8 @@ mod tests {
     fn a_sealed_program_cannot_be_written() {
         let fd = of(c"exit", &exit_program()).unwrap();
         assert_eq!(sys::write_all(fd.as_raw_fd(), b"x"), Err(Errno::EPERM));
-        let again = std::fs::File::options().write(true);
-        let reopened = again.open(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let reopened = std::fs::File::options().write(true).open(path);
         let written = reopened.and_then(|mut f| std::io::Write::write_all(&mut f, b"x"));
         assert!(written.is_err());
     }
