@@ -17,8 +17,8 @@ macro_rules! errnos {
 }
 
 errnos! {
-    EPERM ENOENT EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES EEXIST ENODEV
-    ENOTDIR EINVAL EISDIR EMFILE ENOSPC EPIPE ELOOP ENOSYS EOPNOTSUPP ETIMEDOUT EUSERS
+    EPERM ENOENT EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES ENOTDIR EINVAL
+    EISDIR EMFILE ENOSPC ENOSYS EOPNOTSUPP EUSERS
 }
 
 /// The primitive that failed, by its name in messages.
@@ -65,7 +65,6 @@ steps! {
     FORK        = 24, "fork",         "the agent's process";
     SECCOMP     = 25, "seccomp",      "the system-call filter";
     EXEC        = 26, "exec",         "the execve of the agent";
-    STATUS      = 27, "status",       "reading /proc/self/status";
     REPORT      = 28, "report",       "the pipe from the room";
     WAIT        = 29, "wait",         "waiting for the room";
     PROGRAM     = 30, "program",      "what is to be run";

@@ -8,7 +8,7 @@
 //!   │                                   unshare: inner user namespace, net, ipc, uts, cgroup
 //!   │                                   inner ids, host name, loopback, keyring, descriptors
 //!   │                                   execve agent-init ──► lock, fork, execve the agent
-//!   ◄── a record: failed ── or its end: the agent was started
+//!   ◄── a record: failed ── or "ready" and its end: the agent was started
 //! ```
 
 use std::ffi::CStr;
@@ -43,7 +43,7 @@ struct Ready<'a> {
     plan: &'a Plan,
     outer: Maps,
     inner: Maps,
-    stdio: [Option<OwnedFd>; 3],
+    stdio: Stdio,
     image: BorrowedFd<'static>,
     orders: OwnedFd,
     report: OwnedFd,
@@ -127,7 +127,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     sys::pipe().at(Step::REPORT, "pipe2", "the room's report")
 }
 
-/// Out of the way of 0 to 5, which the child fills.
+/// Out of the way of the numbers up to `PROGRAM_FD`, which the child fills.
 fn high(fd: OwnedFd) -> Result<OwnedFd, Failure> {
     if fd.as_raw_fd() > PROGRAM_FD {
         return Ok(fd);

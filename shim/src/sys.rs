@@ -50,7 +50,7 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
     args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
     // SAFETY: `args` is a clone_args of the size given, `pidfd` one int, both outlive the call.
     // Without CLONE_VM the child has its own memory, and no stack is set, so it returns here.
-    // The child does not touch the heap or a lock: see `launch::child`.
+    // The child does not touch the heap or a lock: see `launch::run_child`.
     match check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent(i32::try_from(pid).map_err(|_| Errno::EINVAL)?, owned(pidfd)?)),

@@ -303,14 +303,6 @@ pub fn ptrace(request: u32, pid: i32, data: i64) -> Result<(), i32> {
     check(unsafe { libc::ptrace(request, pid, 0, data) }).map(drop)
 }
 
-/// PTRACE_GETEVENTMSG: the pid of the new process, after a fork.
-pub fn event_message(pid: i32) -> Result<i64, i32> {
-    let mut message = 0i64;
-    // SAFETY: the kernel writes one long.
-    check(unsafe { libc::ptrace(libc::PTRACE_GETEVENTMSG, pid, 0, &raw mut message) })?;
-    Ok(message)
-}
-
 /// The registers of a tracee that has stopped.
 #[cfg(target_arch = "x86_64")]
 pub fn registers(pid: i32) -> Result<libc::user_regs_struct, i32> {

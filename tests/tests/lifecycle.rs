@@ -73,7 +73,7 @@ fn the_room_dies_with_the_shim() {
 }
 
 /// Without namespaces the agent itself dies; what it has put into other sessions cannot be reached.
-#[test] // seen to fail without PR_SET_PDEATHSIG in `agent::prepare`
+#[test] // seen to fail without PR_SET_PDEATHSIG in `process::apply_agent`
 fn without_namespaces_the_agent_dies_with_the_shim() {
     let alone = alone();
     let mut child =

@@ -237,7 +237,7 @@ fn no_controlling_terminal_and_a_session_of_its_own() {
 }
 
 /// What the caller ignores or blocks is the caller's affair.
-#[test] // seen to fail without the loop over SigIgn in `agent::prepare`
+#[test] // seen to fail without the loop over SigIgn in `process::apply_agent`
 fn signals_are_as_at_the_start_of_a_process() {
     let _alone = alone();
     const SIGNALS: &[i32] = &[
