@@ -18,7 +18,8 @@ macro_rules! errnos {
 
 errnos! {
     EPERM ENOENT EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES ENOTDIR EINVAL
-    EISDIR EMFILE ENOSPC ENOSYS EOPNOTSUPP EUSERS
+    EISDIR EMFILE ENOSPC ENOSYS EOPNOTSUPP EUSERS EBUSY EEXIST ELOOP ENAMETOOLONG ENODEV ENOTSOCK
+    EROFS ESTALE
 }
 
 /// The primitive that failed, by its name in messages.
@@ -70,6 +71,8 @@ steps! {
     PROGRAM     = 30, "program",      "what is to be run";
     OUTPUT      = 31, "output",       "a file or stream the shim writes";
     PROBE       = 32, "probe",        "a run of agent-probe";
+    ROOM        = 33, "room",         "what was asked for, and what is there on the host";
+    PIN         = 34, "pin",          "a file or directory of the host, held before it is shown";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

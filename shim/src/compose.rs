@@ -1,27 +1,24 @@
-//! The root: a tmpfs that nobody has seen, filled by a walk over the plan's nodes, then entered
-//! by pivot_root with the old root detached. mount(2), fsmount(2), pivot_root(2).
+//! The root: a tmpfs that nobody has seen, entered by pivot_root with the old root detached, then
+//! filled by a walk over the plan's nodes. By then nothing of the host can be named: what comes
+//! from there is a detached mount, see [`crate::pin`]. mount(2), fsmount(2), pivot_root(2).
 //!
 //! Runs in the child, between clone3 and execve: no allocation, no panic.
 
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 
 use crate::error::{At, Failure};
+use crate::overlay;
+use crate::pin::Pins;
 use crate::plan::{Identity, Plan};
 use crate::room::{self, Kind, Node};
-use crate::sys;
-
-/// MOUNT_ATTR_*, include/uapi/linux/mount.h.
-const RDONLY: u64 = 1;
-const NOSUID: u64 = 2;
-const NODEV: u64 = 4;
-
-const PROC_FLAGS: u64 = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+use crate::sys::{self, NODEV, NOSUID, RDONLY};
 
 /// Makes the mount namespace what the layers ask for, and enters it.
-pub fn compose(plan: &Plan) -> Result<(), Failure> {
+pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     let layers = plan.made();
     if !layers.intersects(Layers::MNT | Layers::PID) && plan.identity != Identity::RealRoot {
         return Ok(());
@@ -32,102 +29,107 @@ pub fn compose(plan: &Plan) -> Result<(), Failure> {
         "/, MS_PRIVATE",
     )?;
     if layers.contains(Layers::MNT) {
-        root(plan)
+        pins.rest(plan)?;
+        enter()?;
+        fill(plan, pins)
     } else if layers.contains(Layers::PID) {
-        mount_proc(c"/proc")
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        let mounted = sys::mount(c"proc", c"/proc", c"proc", flags, c"");
+        mounted.at(Step::COMPOSE, "mount", "proc, /proc")
     } else {
         Ok(())
     }
 }
 
-fn root(plan: &Plan) -> Result<(), Failure> {
+/// A tmpfs of the room's size.
+pub fn tmpfs(mode: &'static CStr, attrs: u64) -> Result<RawFd, Errno> {
     let options =
-        [(c"mode", c"0755"), (c"size", room::TMPFS_SIZE), (c"nr_inodes", room::TMPFS_INODES)];
-    let fd = sys::detached_tmpfs(&options, NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "tmpfs")?;
+        [(c"mode", mode), (c"size", room::TMPFS_SIZE), (c"nr_inodes", room::TMPFS_INODES)];
+    sys::detached(c"tmpfs", &options, attrs)
+}
+
+/// Enters the new root, which is empty.
+fn enter() -> Result<(), Failure> {
+    let fd = tmpfs(c"0755", NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "tmpfs")?;
     // Over the old root, so that no directory of the host has to be there for it.
     sys::attach(fd, c"/").at(Step::COMPOSE, "move_mount", "tmpfs, /")?;
     sys::fchdir(fd).at(Step::COMPOSE, "fchdir", "tmpfs")?;
-    for node in &plan.nodes {
-        make(node, plan.made())?;
-    }
     sys::pivot_root_here().at(Step::PIVOT, "pivot_root", ".")?;
     sys::detach(c".").at(Step::PIVOT, "umount2", "the old root")?;
     sys::chdir(c"/").at(Step::PIVOT, "chdir", "/")
 }
 
-/// One node. Paths are relative to the new root, which holds nothing but what was made here.
-fn make(node: &Node, made: Layers) -> Result<(), Failure> {
+fn fill(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
+    overlay::begin(plan)?;
+    for (n, node) in plan.nodes.iter().enumerate() {
+        make(node, pins.get(n)).map_err(|(call, errno)| {
+            Failure::new(Step::COMPOSE, call, node.path.to_bytes(), errno)
+        })?;
+    }
+    overlay::end(plan)
+}
+
+/// A call that failed; errno 0: it did not, and had no effect.
+pub type Call<T> = Result<T, (&'static str, Errno)>;
+
+/// Names a call.
+pub fn call<T>(name: &'static str, result: Result<T, Errno>) -> Call<T> {
+    result.map_err(|errno| (name, errno))
+}
+
+/// One node, with its pin. Paths are relative to the new root.
+fn make(node: &Node, pin: RawFd) -> Call<()> {
     let at = relative(&node.path);
-    let named = |call: &'static str| (Step::COMPOSE, call, node.path.to_bytes());
     match &node.kind {
-        Kind::Dir(mode) => done(sys::mkdir(at, *mode), named("mkdir")),
-        Kind::Link(target) => done(sys::symlink(target, at), named("symlink")),
+        Kind::Dir(mode) | Kind::Scratch(mode) => call("mkdir", sys::mkdir(at, *mode)),
+        Kind::Link(target) => call("symlink", sys::symlink(target, at)),
+        Kind::File(content) => call("write", sys::make_file_of(at, content)),
         Kind::Devpts => {
+            call("mkdir", sys::mkdir(at, 0o755))?;
             let options = c"newinstance,ptmxmode=0666,mode=620,max=64";
             let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
-            done(sys::mount(c"devpts", at, c"devpts", flags, options), named("mount"))
+            call("mount", sys::mount(c"devpts", at, c"devpts", flags, options))
         }
-        Kind::Proc => {
-            done(sys::mkdir(at, 0o555), named("mkdir"))?;
-            if made.contains(Layers::PID) { mount_proc(at) } else { bind(node, at) }
+        Kind::Proc => attach(node, at, pin, true),
+        Kind::Device(..) | Kind::Mask(false) => attach(node, at, pin, false),
+        Kind::Bind(bind) => attach(node, at, pin, bind.is_dir),
+        Kind::Overlay(_) => {
+            call("mkdir", sys::mkdir(at, 0o755))?;
+            overlay::make(&node.path, pin)
         }
-        Kind::Device(major, minor) => {
-            done(sys::make_file(at), named("mknod"))?;
-            bind(node, at)?;
-            is_device(node, at, *major, *minor)
+        Kind::Tmpfs => {
+            let fd = call("fsmount", tmpfs(c"0755", NOSUID | NODEV))?;
+            attach(node, at, fd, true)
         }
-        Kind::Masked => {
-            done(sys::mount(c"dev/null", at, c"", libc::MS_BIND, c""), named("mount"))?;
-            is_device(node, at, 1, 3)
-        }
-        Kind::ReadOnly(false) => {
-            done(sys::make_file(at), named("mknod"))?;
-            bind(node, at)
-        }
-        Kind::ReadOnly(true) => {
-            done(sys::mkdir(at, 0o755), named("mkdir"))?;
-            bind(node, at)
+        Kind::Mask(true) => {
+            let fd = call("fsmount", tmpfs(c"0755", NOSUID | NODEV | RDONLY))?;
+            attach(node, at, fd, true)
         }
     }
 }
 
-/// A name is not trusted (CVE-2025-31133), and a bind is seen to be there.
-fn is_device(node: &Node, at: &CStr, major: u32, minor: u32) -> Result<(), Failure> {
-    match sys::is_device(at, major, minor).at(Step::COMPOSE, "stat", node.path.to_bytes())? {
-        true => Ok(()),
-        false => Err(Failure::not_in_force(Step::COMPOSE, node.path.to_bytes())),
-    }
-}
-
-/// The same path of the host. What is read-only is so before the room is entered.
-fn bind(node: &Node, at: &CStr) -> Result<(), Failure> {
-    let flags = libc::MS_BIND | libc::MS_REC;
-    let path = node.path.to_bytes();
-    sys::mount(&node.path, at, c"", flags, c"").at(Step::COMPOSE, "mount", path)?;
-    if matches!(node.kind, Kind::ReadOnly(_)) {
-        let attrs = RDONLY | NOSUID | NODEV;
-        sys::mount_setattr(at, attrs).at(Step::COMPOSE, "mount_setattr", path)?;
-        let wanted = libc::ST_RDONLY | libc::ST_NOSUID | libc::ST_NODEV;
-        if sys::mount_flags(at).at(Step::COMPOSE, "statvfs", path)? & wanted != wanted {
-            return Err(Failure::not_in_force(Step::COMPOSE, path));
+/// Attaches a mount at its place, which is made unless it is the host's, and sees it there.
+fn attach(node: &Node, at: &CStr, mount: RawFd, is_dir: bool) -> Call<()> {
+    if node.on_host {
+        // Its directories are the host's: a link there could lead elsewhere.
+        let place = call("openat2", sys::open_no_links_beneath(at))?;
+        call("move_mount", sys::attach_to(mount, place))?;
+        call("close", sys::close(place))?;
+    } else {
+        match is_dir {
+            true => call("mkdir", sys::mkdir(at, 0o755))?,
+            // A mask lies over a file of proc.
+            false if matches!(node.kind, Kind::Mask(_)) => {}
+            false => call("mknod", sys::make_file(at))?,
         }
+        call("move_mount", sys::attach(mount, at))?;
     }
-    Ok(())
-}
-
-fn mount_proc(at: &CStr) -> Result<(), Failure> {
-    sys::mount(c"proc", at, c"proc", PROC_FLAGS, c"").at(Step::COMPOSE, "mount", "proc, /proc")
-}
-
-fn done(
-    result: Result<(), Errno>,
-    (step, call, object): (Step, &'static str, &[u8]),
-) -> Result<(), Failure> {
-    result.at(step, call, object)
+    let (mounted, seen) = (call("fstat", sys::file_id(mount))?, call("stat", sys::path_id(at))?);
+    if mounted == seen { Ok(()) } else { Err((agent_init::error::READ_BACK, Errno(0))) }
 }
 
 /// Without the leading slash.
-fn relative(path: &CStr) -> &CStr {
+pub fn relative(path: &CStr) -> &CStr {
     let bytes = path.to_bytes_with_nul();
     let rest = bytes.strip_prefix(b"/").unwrap_or(bytes);
     CStr::from_bytes_with_nul(rest).unwrap_or(c".")

@@ -98,6 +98,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The errno of an error of std; 0 where it has none.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    Errno(error.raw_os_error().and_then(|n| u16::try_from(n).ok()).unwrap_or(0))
+}
+
 /// Shorthand for `map_err`: the errno of a call becomes a [`Failure`] with its circumstances.
 pub trait At<T> {
     /// Names step, call and object.

@@ -27,8 +27,8 @@ use crate::error::{At, Failure, HARNESS};
 use crate::idmap::{self, Maps};
 use crate::image;
 use crate::ns;
+use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
-use crate::room;
 use crate::supervise::Child;
 use crate::sys::{self, Blocked, End, Side};
 
@@ -43,6 +43,7 @@ struct Ready<'a> {
     plan: &'a Plan,
     outer: Maps,
     inner: Maps,
+    pins: Pins,
     stdio: Stdio,
     image: BorrowedFd<'static>,
     orders: OwnedFd,
@@ -59,6 +60,7 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
         plan,
         outer: Maps::outer(plan),
         inner: Maps::inner(plan),
+        pins: pinned(plan)?,
         stdio: stdio_of(stdio)?,
         image: image::agent_init()?,
         orders: sealed_orders(&plan.orders(&namespaces))?,
@@ -123,6 +125,26 @@ fn sealed_orders(words: &[u64]) -> Result<OwnedFd, Failure> {
     high(sys::sealed_memfd(c"orders", &bytes, false).at(Step::ORDERS, "memfd_create", "orders")?)
 }
 
+/// What root pins here, where it has its own reach. Without the right to, the child does it, as
+/// for everyone else.
+fn pinned(plan: &Plan) -> Result<Pins, Failure> {
+    let pins = Pins::of(plan);
+    let may = agent_init::sys::caps().is_ok_and(|sets| sets.effective & SYS_ADMIN != 0);
+    if idmap::by_parent(plan) && plan.made().contains(Layers::MNT) && may {
+        let mut namespaces = Vec::new(); // one for each owner, while they are needed
+        pins.binds(plan, |owner| {
+            let namespace = idmap::swapped(owner, plan.identity.ids())?;
+            let fd = namespace.as_raw_fd();
+            namespaces.push(namespace);
+            Ok(fd)
+        })?;
+    }
+    Ok(pins)
+}
+
+/// CAP_SYS_ADMIN, as a set. capabilities(7).
+const SYS_ADMIN: u64 = 1 << 21;
+
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     sys::pipe().at(Step::REPORT, "pipe2", "the room's report")
 }
@@ -184,10 +206,10 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     )?;
     sys::umask(0);
     outer_ids(ready)?;
-    compose::compose(plan)?;
+    compose::compose(plan, &ready.pins)?;
     inner_namespaces(ready)?;
     if plan.made().contains(Layers::UTS) {
-        hostname(room::HOSTNAME)?;
+        hostname(&plan.hostname)?;
     }
     if plan.made().contains(Layers::NET) {
         sys::loopback_up().at(Step::LOOPBACK, "ioctl", "SIOCSIFFLAGS, lo")?;
@@ -210,7 +232,7 @@ fn outer_ids(ready: &Ready) -> Result<(), Failure> {
         Identity::RealRoot => Ok(()),
         Identity::Caller { .. } if userns => ready.outer.write_own(),
         Identity::Caller { .. } => Ok(()),
-        Identity::Unprivileged => {
+        Identity::Unprivileged { .. } => {
             if userns {
                 wait_for_maps(ready)?;
             }

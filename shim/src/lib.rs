@@ -1,16 +1,24 @@
 //! `agent-shim`: builds the room that an agent runs in, and proves what its walls do.
 //!
-//! The straight line: [`Sandbox`] → [`plan`] → [`launch`] (clone3, [`compose`], execve of
-//! [`image`]) → [`supervise`]. On top of it: [`lab`] runs one operation of `agent-probe` in one
+//! The straight line: [`spec`] → [`plan`] → [`launch`] (clone3, [`compose`], execve of
+//! [`image`]) → [`supervise`]; [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures.
 
-pub mod room;
+pub mod spec;
 
+pub mod room;
+pub mod tree;
+
+pub mod furnish;
 pub mod plan;
 
 pub mod launch;
 
 pub mod compose;
+pub mod pin;
+
+pub mod overlay;
+
 pub mod idmap;
 pub mod image;
 pub mod ns;

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Command::Print(text) => cmd::print(&text).map(|()| 0),
         Command::Run(options) => {
             verbose::start(options.verbose);
-            cmd::run::run(options)
+            cmd::run::run(*options)
         }
         // 126 and 127 speak of an agent, and here is none.
         Command::Matrix(options) => Ok(cmd::matrix::run(&options).unwrap_or_else(|failure| {

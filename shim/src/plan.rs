@@ -5,11 +5,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use agent_init::error::{Errno, Step};
+use agent_init::landlock::Access;
 use agent_init::layers::{Layers, NAMESPACES};
 use agent_init::orders::{Flags, HEADER, MAGIC};
 
 use crate::error::Failure;
+use crate::furnish;
 use crate::room::{self, Node};
+use crate::spec::Spec;
 use crate::sys;
 
 /// Who the room's processes are on the host.
@@ -22,29 +25,46 @@ pub enum Identity {
         /// Effective group id.
         gid: u32,
     },
-    /// root never enters a room: it becomes [`room::UNPRIVILEGED`], which only the parent may map.
-    Unprivileged,
+    /// root never enters a room: it becomes another id, which only the parent may map.
+    Unprivileged {
+        /// [`room::UNPRIVILEGED`], or what was asked for.
+        uid: u32,
+        /// Likewise.
+        gid: u32,
+    },
     /// Not a room: the positive control of the matrix, as real root. Mounts stay private.
     RealRoot,
 }
 
 impl Identity {
-    /// Who the caller's rooms run as. root of a user namespace that has no unprivileged id to
-    /// give (a rootless container) maps its own, like an ordinary user.
-    pub fn of_caller() -> Identity {
-        let (uid, gid) = sys::ids();
-        let can_give = |map| is_mapped(map, room::UNPRIVILEGED);
-        if uid == 0 && can_give("/proc/self/uid_map") && can_give("/proc/self/gid_map") {
-            return Identity::Unprivileged;
+    /// Who the rooms of this caller run as. root of a user namespace that has no unprivileged id
+    /// to give (a rootless container) maps its own, like an ordinary user.
+    fn of(spec: &Spec) -> Result<Identity, Failure> {
+        if spec.as_real_root {
+            return Ok(Identity::RealRoot);
         }
-        Identity::Caller { uid, gid }
+        let (uid, gid) = sys::ids();
+        let wanted =
+            (spec.uid.unwrap_or(room::UNPRIVILEGED), spec.gid.unwrap_or(room::UNPRIVILEGED));
+        let can_give =
+            is_mapped("/proc/self/uid_map", wanted.0) && is_mapped("/proc/self/gid_map", wanted.1);
+        if uid != 0 {
+            return Ok(Identity::Caller { uid, gid });
+        }
+        if wanted.0 == 0 || !can_give && (spec.uid.is_some() || spec.gid.is_some()) {
+            let what = format!("--uid {}, --gid {}", wanted.0, wanted.1);
+            return Err(Failure::new(Step::IDS, "setresuid", what, Errno::EPERM));
+        }
+        Ok(match can_give {
+            true => Identity::Unprivileged { uid: wanted.0, gid: wanted.1 },
+            false => Identity::Caller { uid, gid },
+        })
     }
 
     /// User and group id on the host.
     pub fn ids(self) -> (u32, u32) {
         match self {
-            Identity::Caller { uid, gid } => (uid, gid),
-            Identity::Unprivileged => (room::UNPRIVILEGED, room::UNPRIVILEGED),
+            Identity::Caller { uid, gid } | Identity::Unprivileged { uid, gid } => (uid, gid),
             Identity::RealRoot => (0, 0),
         }
     }
@@ -64,6 +84,18 @@ fn outside(map: &str, id: u32) -> Option<u64> {
         let (first, out, count) = (numbers.next()?, numbers.next()?, numbers.next()?);
         (first..first.saturating_add(count)).contains(&id).then(|| out + (id - first))
     })
+}
+
+/// The id that the agent has in its own user namespace: root of the room while it keeps the
+/// room's capabilities, else its own number, as programs compare it with that of files.
+fn inner_ids(spec: &Spec, identity: Identity) -> Result<(u32, u32), Failure> {
+    let (uid, gid) = identity.ids();
+    let ids = (spec.uid.unwrap_or(uid), spec.gid.unwrap_or(gid));
+    if !spec.layers.contains(Layers::USERNS) && ids != (uid, gid) {
+        let what = "--uid, --gid, without a user namespace";
+        return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
+    }
+    Ok(if spec.layers.contains(Layers::CAPS) { ids } else { (0, 0) })
 }
 
 /// Whether the id that a room would have is root of the host, under whatever number this user
@@ -121,18 +153,46 @@ pub struct Plan {
     pub argv: Vec<CString>,
     /// Its environment, `NAME=VALUE`.
     pub env: Vec<CString>,
+    /// The directory that it starts in.
+    pub start: CString,
+    /// The name of the uts namespace.
+    pub hostname: CString,
+    /// User and group id of the agent in the room.
+    pub inner: (u32, u32),
+    /// What the caller should know before it starts.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
+    /// What is asked for, checked against what is there: `program` and its argument list, with
+    /// the name it is called by.
+    pub fn of(spec: &Spec, program: Program, argv: Vec<CString>) -> Result<Plan, Failure> {
+        let identity = Identity::of(spec)?;
+        let mut flags = Flags::empty();
+        flags.set(Flags::BEST_EFFORT, spec.best_effort);
+        flags.set(Flags::MARKED, spec.marked);
+        let mut plan = Plan {
+            layers: spec.layers,
+            omitted: spec.omitted,
+            flags,
+            identity,
+            nodes: Vec::new(),
+            program,
+            argv,
+            env: Vec::new(),
+            start: c"/".to_owned(),
+            hostname: spec.hostname.clone(),
+            inner: (0, 0),
+            warnings: Vec::new(),
+        };
+        plan.inner = inner_ids(spec, identity)?;
+        furnish::room(spec, &mut plan)?;
+        Ok(plan)
+    }
+
     /// The layers that are made, as opposed to asked back.
     pub fn made(&self) -> Layers {
         self.layers - self.omitted
-    }
-
-    /// The id that the agent has in its own user namespace: root of the room while it keeps the
-    /// room's capabilities, else its own number, as programs compare it with that of files.
-    pub fn inner_ids(&self) -> (u32, u32) {
-        if self.layers.contains(Layers::CAPS) { self.identity.ids() } else { (0, 0) }
     }
 
     /// Where the program may be, in the order of PATH; execvp(3).
@@ -151,9 +211,18 @@ impl Plan {
         room::RLIMITS.iter().chain(counted_apart.then_some(&room::RLIMIT_NPROC))
     }
 
+    /// The nodes that Landlock has a rule for: those that have more than what lies above them.
+    fn grants(&self) -> Vec<&Node> {
+        let above = |node: &Node| {
+            let beneath = |n: &&Node| is_beneath(node.path.to_bytes(), n.path.to_bytes());
+            self.nodes.iter().filter(beneath).fold(Access::empty(), |all, n| all | n.access)
+        };
+        self.nodes.iter().filter(|node| !above(node).contains(node.access)).collect()
+    }
+
     /// The block that init receives: `agent_init::orders` has the layout.
     pub fn orders(&self, host_namespaces: &[u64; NAMESPACES.len()]) -> Vec<u64> {
-        let grants: Vec<_> = self.nodes.iter().filter(|n| !n.access.is_empty()).collect();
+        let grants = self.grants();
         let candidates = self.candidates();
         let rlimits: Vec<_> = self.rlimits().collect();
         let mut flags = self.flags;
@@ -185,6 +254,11 @@ impl Plan {
         }
         words
     }
+}
+
+/// Whether `path` lies beneath `dir`.
+fn is_beneath(path: &[u8], dir: &[u8]) -> bool {
+    path.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/"))
 }
 
 /// The strings behind the tables, and the offset of the next one.
@@ -241,6 +315,10 @@ mod tests {
             program: Program::Path(c"sh".to_owned()),
             argv: vec![c"sh".to_owned(), c"-c".to_owned(), c"".to_owned()],
             env: vec![c"PATH=/bin::/usr/bin".to_owned()],
+            start: c"/".to_owned(),
+            hostname: c"room".to_owned(),
+            inner: (1000, 100),
+            warnings: Vec::new(),
         }
     }
 
@@ -279,7 +357,11 @@ mod tests {
 
     #[test]
     fn root_of_the_room_only_with_its_capabilities() {
-        assert_eq!(plan().inner_ids(), (1000, 100));
-        assert_eq!(Plan { layers: Layers::NS_ONLY, ..plan() }.inner_ids(), (0, 0));
+        let caller = Identity::Caller { uid: 1000, gid: 100 };
+        let ids = |spec: Spec| inner_ids(&spec, caller);
+        assert_eq!(ids(Spec::default()), Ok((1000, 100)));
+        assert_eq!(ids(Spec { uid: Some(7), ..Spec::default() }), Ok((7, 100)));
+        assert_eq!(ids(Spec { layers: Layers::NS_ONLY, ..Spec::default() }), Ok((0, 0)));
+        assert!(ids(Spec { layers: Layers::NONE, gid: Some(7), ..Spec::default() }).is_err());
     }
 }

@@ -1,61 +1,110 @@
-//! What every room holds: tables.
+//! What every room holds: tables, and the kinds of nodes that a root is composed of.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::fs::Metadata;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use agent_init::landlock::Access;
+
+use crate::spec::Mode;
 
 /// How a node of the composed root comes to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A directory on the room's own tmpfs, with this mode.
     Dir(u32),
+    /// The same, for the agent to write in.
+    Scratch(u32),
+    /// A tmpfs of its own, in a directory of the host.
+    Tmpfs,
+    /// A file on the room's own tmpfs.
+    File(Arc<[u8]>),
+    /// A symbolic link.
+    Link(CString),
     /// The proc of the pid namespace that the room is in.
     Proc,
     /// Pseudo terminals of its own. devpts, Documentation/filesystems/devpts.rst.
     Devpts,
     /// The host's character device of the same path, by its major and minor number.
     Device(u32, u32),
-    /// The host's directory (or file: `false`) of the same path, read-only.
-    ReadOnly(bool),
-    /// A symbolic link.
-    Link(CString),
-    /// The room's `/dev/null` over a file of proc.
-    Masked,
+    /// A file or directory of the host.
+    Bind(Bind),
+    /// A directory of an image, and a writable layer over it.
+    Overlay(Bind),
+    /// Nothing over a directory (`true`) or file.
+    Mask(bool),
 }
 
-/// One node: where it is, on the host too if it is the host's; what it is; and what Landlock
-/// grants at and beneath it (nothing: what the directory above it has).
+/// A file or directory of the host, as it was when the room was planned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// Absolute, without a symbolic link in it.
+    pub source: CString,
+    /// How it is shown.
+    pub mode: Mode,
+    /// Not a file, device or socket.
+    pub is_dir: bool,
+    /// Device and inode: what is bound is that, or nothing is.
+    pub inode: (u64, u64),
+    /// User and group on the host.
+    pub owner: (u32, u32),
+    /// What is its owner's is shown as the agent's own.
+    pub shown_as_own: bool,
+}
+
+impl Bind {
+    /// `source` must have been resolved: see the field.
+    pub fn new(source: CString, meta: &Metadata, mode: Mode) -> Bind {
+        let inode = (meta.dev(), meta.ino());
+        let owner = (meta.uid(), meta.gid());
+        Bind { source, mode, is_dir: meta.is_dir(), inode, owner, shown_as_own: false }
+    }
+}
+
+/// One node: where it is; what it is; and what Landlock grants at and beneath it (nothing: what
+/// the directory above it has).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Absolute.
     pub path: CString,
     /// How it is made.
     pub kind: Kind,
-    /// By rule, not by a second list: see `grant`.
+    /// By rule, not by a second list: see [`grant`].
     pub access: Access,
+    /// It lies beneath a directory of the host, where nothing is made: it must be there.
+    pub on_host: bool,
 }
 
-/// What is mounted decides what is granted: directories of the room with the sticky bit are
-/// everyone's to write in, proc and the host's directories are to be read and run, devices used.
-fn grant(path: &CStr, kind: &Kind) -> Access {
+/// What is mounted decides what is granted: what the agent is given to write can be written, proc
+/// and what is read-only can be read and run, devices used.
+pub fn grant(path: &CStr, kind: &Kind) -> Access {
     match kind {
-        Kind::Dir(mode) if mode & 0o1000 != 0 => Access::WRITE,
+        Kind::Scratch(_) | Kind::Tmpfs | Kind::Overlay(_) => Access::WRITE,
         Kind::Dir(_) if path == c"/dev" => Access::DEVICES,
-        Kind::Proc | Kind::ReadOnly(true) => Access::READ,
-        Kind::ReadOnly(false) => Access::READ & Access::OF_A_FILE,
-        Kind::Dir(_) | Kind::Devpts | Kind::Device(..) | Kind::Link(_) | Kind::Masked => {
-            Access::empty()
+        Kind::Proc | Kind::Dir(_) => Access::READ,
+        Kind::Bind(bind) => {
+            let access = match bind.mode {
+                Mode::ReadOnly => Access::READ,
+                Mode::Writable => Access::WRITE,
+                Mode::Devices => Access::WRITE | Access::DEVICES,
+                Mode::Socket => Access::empty(),
+            };
+            if bind.is_dir { access } else { access & Access::OF_A_FILE }
         }
+        Kind::File(_) => Access::READ & Access::OF_A_FILE,
+        Kind::Devpts | Kind::Device(..) | Kind::Link(_) | Kind::Mask(_) => Access::empty(),
     }
 }
 
-fn node(path: &CStr, kind: Kind) -> Node {
-    Node { path: path.to_owned(), access: grant(path, &kind), kind }
+/// A node on the room's own tmpfs.
+pub fn node(path: &CStr, kind: Kind) -> Node {
+    Node { path: path.to_owned(), access: grant(path, &kind), kind, on_host: false }
 }
 
-/// The bare room: nothing of the host but its harmless devices.
+/// Nothing of the host but its harmless devices.
 pub fn bare() -> Vec<Node> {
     let link = |target: &CStr| Kind::Link(target.to_owned());
     #[rustfmt::skip] // a row a line
@@ -68,19 +117,18 @@ pub fn bare() -> Vec<Node> {
         node(c"/dev/random",  Kind::Device(1, 8)),
         node(c"/dev/urandom", Kind::Device(1, 9)),
         node(c"/dev/tty",     Kind::Device(5, 0)),
-        node(c"/dev/pts",     Kind::Dir(0o755)),
         node(c"/dev/pts",     Kind::Devpts),
         node(c"/dev/ptmx",    link(c"pts/ptmx")),
         node(c"/dev/fd",      link(c"/proc/self/fd")),
         node(c"/dev/stdin",   link(c"/proc/self/fd/0")),
         node(c"/dev/stdout",  link(c"/proc/self/fd/1")),
         node(c"/dev/stderr",  link(c"/proc/self/fd/2")),
-        node(c"/dev/shm",     Kind::Dir(0o1777)),
-        node(c"/tmp",         Kind::Dir(0o1777)),
+        node(c"/dev/shm",     Kind::Scratch(0o1777)),
+        node(c"/tmp",         Kind::Scratch(0o1777)),
     ];
     // Decided here, on the host: a file that is there and cannot be masked ends the launch.
     let has = |path: &&CStr| Path::new(OsStr::from_bytes(path.to_bytes())).exists();
-    rows.extend(MASKED.iter().filter(|p| has(p)).map(|path| node(path, Kind::Masked)));
+    rows.extend(MASKED.iter().filter(|p| has(p)).map(|path| node(path, Kind::Mask(false))));
     rows
 }
 
@@ -88,7 +136,24 @@ pub fn bare() -> Vec<Node> {
 /// keys has neither.
 const MASKED: &[&CStr] = &[c"/proc/keys", c"/proc/key-users"];
 
-/// The host's programs and libraries, and what the loader looks for in /etc.
+/// What programs take for granted, on the room's own tmpfs.
+fn private() -> Vec<Node> {
+    #[rustfmt::skip]
+    let rows = vec![
+        node(c"/run",     Kind::Scratch(0o755)),
+        node(c"/home",    Kind::Dir(0o755)),
+        node(HOME,        Kind::Scratch(0o700)),
+    ];
+    rows
+}
+
+/// The agent's home, and its name.
+pub const HOME: &CStr = c"/home/agent";
+/// The same, where there is no home.
+pub const BARE_HOME: &CStr = c"/tmp";
+
+/// The host's programs and libraries, and what the loader, time zones, TLS and the like look for
+/// in /etc: nothing that tells of the host's users or services.
 const SYSTEM: &[&CStr] = &[
     c"/usr",
     c"/bin",
@@ -97,26 +162,103 @@ const SYSTEM: &[&CStr] = &[
     c"/lib32",
     c"/lib64",
     c"/libx32",
+    c"/opt",
+    c"/nix",
+    c"/gnu",
     c"/etc/alternatives",
+    c"/etc/ca-certificates",
     c"/etc/ld.so.cache",
+    c"/etc/ld.so.conf",
+    c"/etc/ld.so.conf.d",
+    c"/etc/localtime",
+    c"/etc/mime.types",
+    c"/etc/os-release",
+    c"/etc/pki",
+    c"/etc/protocols",
+    c"/etc/services",
+    c"/etc/ssl",
+    c"/etc/terminfo",
 ];
 
-/// The bare room and the host's system directories, read-only. What the host does not have is
+/// The host's system directories, read-only, and the private ones. What the host does not have is
 /// left out; its links (merged /usr) are links in the room.
 pub fn system() -> Vec<Node> {
-    let mut nodes = bare();
+    let mut nodes = private();
+    nodes.push(node(c"/var", Kind::Dir(0o755)));
+    nodes.push(node(c"/var/tmp", Kind::Scratch(0o1777)));
     nodes.push(node(c"/etc", Kind::Dir(0o755)));
-    for path in SYSTEM {
-        let on_host = Path::new(OsStr::from_bytes(path.to_bytes()));
-        let Ok(meta) = on_host.symlink_metadata() else { continue };
-        let target = on_host.read_link().map(|t| t.into_os_string().into_vec());
-        let kind = match target.map(CString::new) {
-            Ok(Ok(target)) => Kind::Link(target),
-            _ => Kind::ReadOnly(meta.is_dir()),
-        };
-        nodes.push(node(path, kind));
-    }
+    nodes.extend(SYSTEM.iter().filter_map(|path| as_on_host(path, path)));
     nodes
+}
+
+/// The entries of an image's root, read-only or with a layer over them; what every room has takes
+/// their place.
+pub fn image(dir: &Path, overlay: bool) -> std::io::Result<Vec<Node>> {
+    let mut nodes = private();
+    let mut entries: Vec<_> = std::fs::read_dir(dir)?.collect::<Result<_, _>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let name = CString::new([b"/", entry.file_name().as_bytes()].concat());
+        let source = CString::new(entry.path().into_os_string().into_vec());
+        let (Ok(name), Ok(source)) = (name, source) else { continue };
+        let is_dir = entry.file_type()?.is_dir();
+        let found = as_on_host(&source, &name).filter(|n| !PRIVATE.contains(&n.path.as_c_str()));
+        nodes.extend(found.map(|found| match found.kind {
+            Kind::Bind(bind) if is_dir && overlay => node(&name, Kind::Overlay(bind)),
+            _ => found,
+        }));
+    }
+    Ok(nodes)
+}
+
+/// What an image's root never is the source of.
+const PRIVATE: &[&CStr] = &[c"/proc", c"/sys", c"/dev", c"/tmp", c"/run", c"/home"];
+
+/// A directory, file or link of the host at `path`; anything else is left out.
+fn as_on_host(source: &CStr, path: &CStr) -> Option<Node> {
+    let on_host = Path::new(OsStr::from_bytes(source.to_bytes()));
+    let mut meta = on_host.symlink_metadata().ok()?;
+    let mut source = source.to_owned();
+    if meta.is_symlink() {
+        let target = on_host.read_link().ok()?;
+        // A link within what is bound stays one. In /etc, it is followed: its target may be
+        // anywhere (/etc/localtime, /etc/alternatives on some hosts).
+        if !path.to_bytes().starts_with(b"/etc/") {
+            let target = CString::new(target.into_os_string().into_vec()).ok()?;
+            return Some(node(path, Kind::Link(target)));
+        }
+        let resolved = on_host.canonicalize().ok()?;
+        meta = resolved.symlink_metadata().ok()?;
+        source = CString::new(resolved.into_os_string().into_vec()).ok()?;
+    }
+    let bound = meta.is_dir() || meta.is_file();
+    bound.then(|| node(path, Kind::Bind(Bind::new(source, &meta, Mode::ReadOnly))))
+}
+
+/// Users, groups, host names and where to look for them: the agent and root, nobody of the host.
+pub fn identity_files(uid: u32, gid: u32, hostname: &CStr) -> Vec<Node> {
+    let name = hostname.to_string_lossy();
+    let other = |id: u32, own: u32, line: &str| if id == own { String::new() } else { line.into() };
+    let passwd = format!(
+        "agent:x:{uid}:{gid}:agent:/home/agent:/bin/sh\n{}{}",
+        other(0, uid, "root:x:0:0:root:/root:/bin/sh\n"),
+        other(65534, uid, "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")
+    );
+    let group = format!(
+        "agent:x:{gid}:\n{}{}",
+        other(0, gid, "root:x:0:\n"),
+        other(65534, gid, "nogroup:x:65534:\n")
+    );
+    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost {name}\n");
+    let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n\
+        services: files\nprotocols: files\n";
+    let file = |path, text: String| node(path, Kind::File(text.into_bytes().into()));
+    vec![
+        file(c"/etc/passwd", passwd),
+        file(c"/etc/group", group),
+        file(c"/etc/hosts", hosts),
+        file(c"/etc/nsswitch.conf", nsswitch.to_owned()),
+    ]
 }
 
 /// Bytes of everything that is written in a room: `/`, `/tmp`, `/dev/shm`. tmpfs(5), `size`.
@@ -140,13 +282,8 @@ pub const RLIMITS: &[(u32, u64)] = &[
 /// The same, where a user namespace counts them apart from the caller's other processes.
 pub const RLIMIT_NPROC: (u32, u64) = (libc::RLIMIT_NPROC, 256);
 
-/// The environment of a room that asks for nothing.
-pub const ENV: &[&CStr] = &[
-    c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    c"HOME=/tmp",
-    c"TMPDIR=/tmp",
-    c"LANG=C.UTF-8",
-];
+/// Where programs are looked for.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The id that root's rooms run as: nobody, on every distribution.
 pub const UNPRIVILEGED: u32 = 65534;
@@ -156,22 +293,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parents_come_first() {
-        let nodes = system();
-        for (n, node) in nodes.iter().enumerate() {
-            let path = node.path.to_str().unwrap();
-            assert!(path.starts_with('/'), "{path}");
-            let parent = path.rsplit_once('/').unwrap().0;
-            let known = nodes[..n].iter().any(|p| p.path.to_str().unwrap() == parent);
-            assert!(parent.is_empty() || known, "{path} before its directory");
+    fn only_what_is_the_agents_can_be_written() {
+        for node in bare().into_iter().chain(system()) {
+            let write = node.access.intersects(Access::MAKE_REG | Access::REMOVE_FILE);
+            assert_eq!(write, matches!(node.kind, Kind::Scratch(_)), "{node:?}");
         }
     }
 
     #[test]
-    fn only_sticky_directories_can_be_written() {
-        for node in system() {
-            let write = node.access.intersects(Access::MAKE_REG | Access::REMOVE_FILE);
-            assert_eq!(write, matches!(node.kind, Kind::Dir(0o1777)), "{node:?}");
-        }
+    fn users_are_the_agent_and_root() {
+        let of = |uid, gid| match &identity_files(uid, gid, c"room")[0].kind {
+            Kind::File(text) => String::from_utf8(text.to_vec()).unwrap(),
+            kind => panic!("{kind:?}"),
+        };
+        assert_eq!(of(1000, 1000).lines().count(), 3);
+        assert!(of(65534, 65534).starts_with("agent:x:65534:65534:"));
+        assert_eq!(of(65534, 65534).lines().count(), 2);
+        assert_eq!(of(0, 0).matches(":0:0:").count(), 1);
     }
 }

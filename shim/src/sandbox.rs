@@ -3,16 +3,16 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
-use agent_init::orders::Flags;
 
 use crate::error::Failure;
 use crate::launch::{self, Stdio};
-use crate::plan::{self, Identity, Plan, Program};
-use crate::room;
+use crate::plan::{self, Plan, Program};
+use crate::spec::{Base, Mode, Mount, Spec, What};
 use crate::supervise::Child;
 use crate::sys;
 
@@ -25,7 +25,9 @@ use crate::sys;
 /// ```
 #[derive(Debug)]
 pub struct Sandbox {
-    plan: Plan,
+    spec: Spec,
+    program: Program,
+    argv: Vec<CString>,
     stdio: Stdio,
     // A NUL somewhere: told when the room is to be started.
     invalid: Option<&'static str>,
@@ -35,33 +37,27 @@ impl Sandbox {
     /// `program`: a path in the room, or a name that is looked for in the room's PATH. The room
     /// is the profile `full` with the host's system directories, read-only.
     pub fn new(program: impl AsRef<OsStr>) -> Sandbox {
-        let mut sandbox = Sandbox::of(Program::Path(CString::default()));
+        Sandbox::of(Spec::default(), program)
+    }
+
+    /// A program in the room that `spec` describes.
+    pub fn of(spec: Spec, program: impl AsRef<OsStr>) -> Sandbox {
+        let mut sandbox = Sandbox {
+            spec,
+            program: Program::Path(CString::default()),
+            argv: Vec::new(),
+            stdio: [None, None, None],
+            invalid: None,
+        };
         let name = sandbox.text(program.as_ref(), "the program");
-        sandbox.plan.program = Program::Path(name.clone());
-        sandbox.plan.argv = vec![name];
+        sandbox.program = Program::Path(name.clone());
+        sandbox.argv = vec![name];
         sandbox
     }
 
     /// A program in a sealed memfd, called `name`: it need not be a file of the room.
     pub fn image(program: Arc<OwnedFd>, name: &str) -> Sandbox {
-        let mut sandbox = Sandbox::of(Program::Image(program));
-        let name = sandbox.text(OsStr::new(name), "the name of the program");
-        sandbox.plan.argv = vec![name];
-        sandbox
-    }
-
-    fn of(program: Program) -> Sandbox {
-        let plan = Plan {
-            layers: Layers::FULL,
-            omitted: Layers::empty(),
-            flags: Flags::empty(),
-            identity: Identity::of_caller(),
-            nodes: room::system(),
-            program,
-            argv: Vec::new(),
-            env: room::ENV.iter().map(|e| CString::from(*e)).collect(),
-        };
-        Sandbox { plan, stdio: [None, None, None], invalid: None }
+        Sandbox { program: Program::Image(program), ..Sandbox::new(name) }
     }
 
     fn text(&mut self, text: &OsStr, what: &'static str) -> CString {
@@ -71,59 +67,107 @@ impl Sandbox {
         })
     }
 
+    /// What is asked for, to be changed where no function here does.
+    pub fn spec(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
     /// Arguments after the name.
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Sandbox {
         for arg in args {
             let arg = self.text(arg.as_ref(), "an argument");
-            self.plan.argv.push(arg);
+            self.argv.push(arg);
         }
         self
     }
 
     /// A variable of the agent's environment; it takes the place of one of the same name.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Sandbox {
-        let name = [name.as_ref().as_bytes(), b"="].concat();
-        let both = [&name, value.as_ref().as_bytes()].concat();
-        let both = self.text(OsStr::from_bytes(&both), "a variable");
-        self.plan.env.retain(|e| !e.to_bytes().starts_with(&name));
-        self.plan.env.push(both);
+        self.spec.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
     /// The layers that must be in force.
     pub fn layers(mut self, layers: Layers) -> Sandbox {
-        self.plan.layers = layers;
+        self.spec.layers = layers;
         self
     }
 
     /// Nothing of the host in the room but its harmless devices.
     pub fn bare(mut self) -> Sandbox {
-        self.plan.nodes = room::bare();
+        self.spec.base = Base::Bare;
         self
     }
 
-    /// Accept an older Landlock ABI than the profile needs.
+    /// The root of an image, read-only, or with a writable layer over it.
+    pub fn rootfs(mut self, dir: impl Into<PathBuf>, overlay: bool) -> Sandbox {
+        self.spec.base = Base::Image { dir: dir.into(), overlay };
+        self
+    }
+
+    /// A directory of the host that the agent may write, at its own path; it starts there.
+    pub fn workspace(mut self, dir: impl Into<PathBuf>) -> Sandbox {
+        self.spec.workspace = Some(dir.into());
+        self
+    }
+
+    fn put(mut self, option: &'static str, dest: impl Into<PathBuf>, what: What) -> Sandbox {
+        self.spec.mounts.push(Mount { option, dest: dest.into(), what });
+        self
+    }
+
+    /// A file or directory of the host, writable.
+    pub fn bind(self, source: impl Into<PathBuf>, dest: impl Into<PathBuf>) -> Sandbox {
+        self.put("bind", dest, What::Bind(source.into(), Mode::Writable))
+    }
+
+    /// A file or directory of the host, read-only.
+    pub fn ro_bind(self, source: impl Into<PathBuf>, dest: impl Into<PathBuf>) -> Sandbox {
+        self.put("ro_bind", dest, What::Bind(source.into(), Mode::ReadOnly))
+    }
+
+    /// A UNIX socket of the host that can be connected to.
+    pub fn pass_socket(self, source: impl Into<PathBuf>, dest: impl Into<PathBuf>) -> Sandbox {
+        self.put("pass_socket", dest, What::Bind(source.into(), Mode::Socket))
+    }
+
+    /// An empty writable directory of the room's own.
+    pub fn tmpfs(self, dest: impl Into<PathBuf>) -> Sandbox {
+        self.put("tmpfs", dest, What::Tmpfs)
+    }
+
+    /// A file of the room's own.
+    pub fn file(self, dest: impl Into<PathBuf>, content: impl Into<Arc<[u8]>>) -> Sandbox {
+        self.put("file", dest, What::File(content.into()))
+    }
+
+    /// Nothing, in place of what would be there.
+    pub fn mask(self, dest: impl Into<PathBuf>) -> Sandbox {
+        self.put("mask", dest, What::Mask)
+    }
+
+    /// Accept less than was asked for where the host cannot give it.
     pub fn best_effort(mut self, yes: bool) -> Sandbox {
-        self.plan.flags.set(Flags::BEST_EFFORT, yes);
+        self.spec.best_effort = yes;
         self
     }
 
     /// The filter's refusals answer errno 4095: for experiments.
     pub fn marked(mut self, yes: bool) -> Sandbox {
-        self.plan.flags.set(Flags::MARKED, yes);
+        self.spec.marked = yes;
         self
     }
 
     /// Not a room but the control of an experiment: as real root, if the caller is.
     pub fn as_real_root(mut self) -> Sandbox {
-        self.plan.identity = Identity::RealRoot;
+        self.spec.as_real_root = true;
         self
     }
 
     /// Leaves out the making of layers that are still asked back: the launch must fail. For tests
     /// of exactly that; it cannot weaken a room that starts.
     pub fn omit(mut self, layers: Layers) -> Sandbox {
-        self.plan.omitted = layers;
+        self.spec.omitted = layers;
         self
     }
 
@@ -135,26 +179,36 @@ impl Sandbox {
         self
     }
 
+    /// What will be done: the room, resolved against what is there on the host.
+    pub fn plan(&self) -> Result<Plan, Failure> {
+        if let Some(what) = self.invalid {
+            return Err(Failure::new(Step::EXEC, "execve", what, Errno::EINVAL));
+        }
+        Plan::of(&self.spec, self.program.clone(), self.argv.clone())
+    }
+
     /// Makes the room and starts the agent in it. The room ends with the *thread* that calls this:
     /// its init has PR_SET_PDEATHSIG. See prctl(2).
     pub fn spawn(&self) -> Result<Child, Failure> {
+        self.start(&self.plan()?)
+    }
+
+    /// The same of a plan that was looked at.
+    pub fn start(&self, plan: &Plan) -> Result<Child, Failure> {
         if sys::is_privileged_by_exec() {
             let what = "set-uid, set-gid or with file capabilities";
             return Err(Failure::new(Step::IDS, "started", what, Errno::EPERM));
         }
-        if plan::is_host_root(self.plan.identity) {
+        if plan::is_host_root(plan.identity) {
             let what = "no unprivileged id for the room";
             return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
         }
-        if let Some(what) = self.invalid {
-            return Err(Failure::new(Step::EXEC, "execve", what, Errno::EINVAL));
-        }
-        launch::launch(&self.plan, &self.stdio).map_err(|failure| self.in_path(failure))
+        launch::launch(plan, &self.stdio).map_err(|failure| self.in_path(failure))
     }
 
     /// A name that PATH has nowhere is told as the user knows it, not as its last candidate.
     fn in_path(&self, failure: Failure) -> Failure {
-        match &self.plan.program {
+        match &self.program {
             Program::Path(name)
                 if failure.0.step == Step::EXEC
                     && failure.0.errno == Errno::ENOENT

@@ -30,6 +30,12 @@ fn owned(fd: i32) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes over a descriptor that a function of this file has opened.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: new, and the caller has it from nowhere else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 /// What clone3 made: the child sees [`Side::Child`], the parent its pid and pidfd.
 #[derive(Debug)]
 pub enum Side {
@@ -117,40 +123,92 @@ pub fn detach(target: &CStr) -> Result<(), Errno> {
     check_int(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }).map(drop)
 }
 
-/// mount_setattr(2), Linux 5.12, of a mount and all below it.
-pub fn mount_setattr(target: &CStr, set: u64) -> Result<(), Errno> {
-    // struct mount_attr: set, clear, propagation, userns_fd.
-    let attr = [set, 0, 0, 0u64];
-    let at = target.as_ptr();
-    let size = size_of_val(&attr);
-    // SAFETY: the kernel reads a string and `size` bytes of `attr`.
-    check(unsafe {
-        let flags = libc::AT_RECURSIVE;
-        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, at, flags, attr.as_ptr(), size)
-    })
-    .map(drop)
+/// MOUNT_ATTR_*, include/uapi/linux/mount.h; ST_* of statvfs(3) have the same values.
+pub const RDONLY: u64 = 1;
+/// Set-uid programs give nothing.
+pub const NOSUID: u64 = 2;
+/// Devices cannot be opened.
+pub const NODEV: u64 = 4;
+/// No program can be run.
+pub const NOEXEC: u64 = 8;
+/// Ids are mapped by a user namespace.
+const IDMAP: u64 = 0x0010_0000;
+
+/// openat2(2), O_PATH: no symbolic link may be on the way. ELOOP: one is.
+pub fn open_no_links(path: &CStr) -> Result<RawFd, Errno> {
+    open_how(path, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS)
 }
 
-/// fsopen(2), fsconfig(2), fsmount(2): a tmpfs that is attached nowhere, with string options.
-pub fn detached_tmpfs(options: &[(&CStr, &CStr)], attrs: u64) -> Result<RawFd, Errno> {
-    let text = std::ptr::null::<libc::c_char>();
+/// The same of a relative path that must not lead out of the current directory.
+pub fn open_no_links_beneath(path: &CStr) -> Result<RawFd, Errno> {
+    open_how(path, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
+}
+
+fn open_how(path: &CStr, resolve: u64) -> Result<RawFd, Errno> {
+    // struct open_how: flags, mode, resolve.
+    let how = [u64::from((libc::O_PATH | libc::O_CLOEXEC).cast_unsigned()), 0, resolve];
+    let (at, size) = (how.as_ptr(), size_of_val(&how));
+    // SAFETY: the kernel reads a NUL-terminated string and `size` bytes of `how`.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), at, size)
+    })?;
+    i32::try_from(fd).map_err(|_| Errno::EINVAL)
+}
+const RESOLVE_NO_MAGICLINKS: u64 = 2;
+const RESOLVE_NO_SYMLINKS: u64 = 4;
+const RESOLVE_BENEATH: u64 = 8;
+
+/// open_tree(2), OPEN_TREE_CLONE: a detached copy of the mount of `fd` from there on, with the
+/// mounts below it if `recursive`.
+pub fn clone_tree(fd: RawFd, recursive: bool) -> Result<RawFd, Errno> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH;
+    let flags = if recursive { flags | libc::AT_RECURSIVE } else { flags };
+    // SAFETY: the kernel reads an empty string.
+    let tree = check(unsafe { libc::syscall(libc::SYS_open_tree, fd, c"".as_ptr(), flags) })?;
+    i32::try_from(tree).map_err(|_| Errno::EINVAL)
+}
+const OPEN_TREE_CLONE: i32 = 1;
+const OPEN_TREE_CLOEXEC: i32 = libc::O_CLOEXEC;
+
+/// mount_setattr(2), Linux 5.12, of the mount behind `fd` and all below it: attributes, private,
+/// and with ids mapped by a user namespace.
+pub fn set_tree(fd: RawFd, set: u64, idmap: Option<RawFd>) -> Result<(), Errno> {
+    let namespace = idmap.map_or(0, |fd| u64::from(fd.unsigned_abs()));
+    let set = if idmap.is_some() { set | IDMAP } else { set };
+    // struct mount_attr: set, clear, propagation, userns_fd.
+    let attr = [set, 0, libc::MS_PRIVATE, namespace];
+    let (at, size) = (attr.as_ptr(), size_of_val(&attr));
+    let flags = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
+    // SAFETY: the kernel reads an empty string and `size` bytes of `attr`.
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, at, size) })
+        .map(drop)
+}
+
+/// fsopen(2), fsconfig(2), fsmount(2): a mount that is attached nowhere. An option without a
+/// value is a flag.
+pub fn detached(kind: &CStr, options: &[(&CStr, &CStr)], attrs: u64) -> Result<RawFd, Errno> {
+    let none = std::ptr::null::<libc::c_char>();
     // SAFETY: the kernel reads a NUL-terminated name.
-    let fs = check(unsafe { libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let fs = check(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
     for (key, value) in options {
-        let (key, value) = (key.as_ptr(), value.as_ptr());
-        // SAFETY: the kernel reads two NUL-terminated strings.
-        check(unsafe {
-            libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0)
-        })?;
+        let (command, value) = match value.is_empty() {
+            true => (FSCONFIG_SET_FLAG, none),
+            false => (FSCONFIG_SET_STRING, value.as_ptr()),
+        };
+        let key = key.as_ptr();
+        // SAFETY: the kernel reads two NUL-terminated strings, or one and NULL.
+        check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, command, key, value, 0) })?;
     }
     // SAFETY: FSCONFIG_CMD_CREATE takes neither key nor value.
-    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, text, text, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, none, none, 0) })?;
     // SAFETY: no memory is passed.
     let fd = check(unsafe { libc::syscall(libc::SYS_fsmount, fs, FSMOUNT_CLOEXEC, attrs) })?;
+    close(i32::try_from(fs).map_err(|_| Errno::EINVAL)?)?;
     i32::try_from(fd).map_err(|_| Errno::EINVAL)
 }
 const FSOPEN_CLOEXEC: i32 = 1;
 const FSMOUNT_CLOEXEC: i32 = 1;
+const FSCONFIG_SET_FLAG: i32 = 0;
 const FSCONFIG_SET_STRING: i32 = 1;
 const FSCONFIG_CMD_CREATE: i32 = 6;
 
@@ -161,7 +219,15 @@ pub fn attach(fd: RawFd, target: &CStr) -> Result<(), Errno> {
     check(unsafe { libc::syscall(libc::SYS_move_mount, fd, empty, libc::AT_FDCWD, at, from_fd) })
         .map(drop)
 }
+
+/// move_mount(2): attaches the mount behind `fd` over the file behind `place`.
+pub fn attach_to(fd: RawFd, place: RawFd) -> Result<(), Errno> {
+    let (empty, flags) = (c"".as_ptr(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    // SAFETY: the kernel reads two empty strings.
+    check(unsafe { libc::syscall(libc::SYS_move_mount, fd, empty, place, empty, flags) }).map(drop)
+}
 const MOVE_MOUNT_F_EMPTY_PATH: i32 = 4;
+const MOVE_MOUNT_T_EMPTY_PATH: i32 = 0x40;
 
 /// fchdir(2).
 pub fn fchdir(fd: RawFd) -> Result<(), Errno> {
@@ -192,6 +258,21 @@ pub fn mkdir(path: &CStr, mode: u32) -> Result<(), Errno> {
 pub fn make_file(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is NUL-terminated and outlives the call.
     check_int(unsafe { libc::mknod(path.as_ptr(), libc::S_IFREG | 0o644, 0) }).map(drop)
+}
+
+/// open(2), O_CREAT, of a file that is not there, and write(2) of its content.
+pub fn make_file_of(path: &CStr, content: &[u8]) -> Result<(), Errno> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    let fd = check_int(unsafe { libc::open(path.as_ptr(), flags, 0o644) })?;
+    write_all(fd, content)?;
+    close(fd)
+}
+
+/// rmdir(2).
+pub fn remove_dir(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    check_int(unsafe { libc::rmdir(path.as_ptr()) }).map(drop)
 }
 
 /// symlink(2).
@@ -245,22 +326,52 @@ pub fn session_keyring() -> Result<i64, Errno> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_GET_KEYRING_ID, session, 0) })
 }
 
-/// stat(2): whether `path` is the character device `major`:`minor`.
-pub fn is_device(path: &CStr, major: u32, minor: u32) -> Result<bool, Errno> {
+/// What tells one file from another, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Device and inode.
+    pub inode: (u64, u64),
+    /// User and group, as this user namespace has them.
+    pub owner: (u32, u32),
+    /// Major and minor number, of a character device.
+    pub device: Option<(u32, u32)>,
+}
+
+impl FileId {
+    fn of(stat: &libc::stat) -> FileId {
+        let is_char = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
+        FileId {
+            inode: (stat.st_dev, stat.st_ino),
+            owner: (stat.st_uid, stat.st_gid),
+            device: is_char.then(|| (libc::major(stat.st_rdev), libc::minor(stat.st_rdev))),
+        }
+    }
+}
+
+/// fstat(2).
+pub fn file_id(fd: RawFd) -> Result<FileId, Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct stat`.
+    check_int(unsafe { libc::fstat(fd, &raw mut stat) })?;
+    Ok(FileId::of(&stat))
+}
+
+/// lstat(2).
+pub fn path_id(path: &CStr) -> Result<FileId, Errno> {
     // SAFETY: an all-zero `stat` is valid (integers only).
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel reads `path`, NUL-terminated, and writes one `struct stat`.
-    check_int(unsafe { libc::stat(path.as_ptr(), &raw mut stat) })?;
-    let is_char = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
-    Ok(is_char && stat.st_rdev == libc::makedev(major, minor))
+    check_int(unsafe { libc::lstat(path.as_ptr(), &raw mut stat) })?;
+    Ok(FileId::of(&stat))
 }
 
-/// statvfs(3): the flags of the mount at `path`, `ST_RDONLY` and its like.
-pub fn mount_flags(path: &CStr) -> Result<u64, Errno> {
+/// fstatvfs(3): the flags of the mount behind `fd`, `ST_RDONLY` and its like.
+pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
     // SAFETY: an all-zero `statvfs` is valid (integers only).
     let mut fs: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `path` is NUL-terminated; one `struct statvfs` is written.
-    check_int(unsafe { libc::statvfs(path.as_ptr(), &raw mut fs) })?;
+    // SAFETY: one `struct statvfs` is written.
+    check_int(unsafe { libc::fstatvfs(fd, &raw mut fs) })?;
     Ok(fs.f_flag)
 }
 
@@ -298,6 +409,14 @@ pub fn dup_to(from: RawFd, to: RawFd) -> Result<(), Errno> {
 pub fn dup_high(fd: BorrowedFd) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory is passed.
     owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) })
+}
+
+/// A descriptor of the caller by its number, if it is open.
+pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
+    // SAFETY: F_GETFD takes nothing.
+    check_int(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
+    // SAFETY: it is open, and what the caller has left open to us stays so.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
 /// pipe2(2), O_CLOEXEC: the end to read, the end to write.

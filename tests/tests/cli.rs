@@ -61,7 +61,8 @@ fn bad_input_is_told_and_nothing_runs() {
         (&["matrix", "--json"],                                    125, "--json"),
         (&["run", "no-such-program"],                              127, "ENOENT"),
         (&["run", "/no/such/program"],                             127, "ENOENT"),
-        (&["run", "/etc/passwd"],                                  127, "ENOENT"), // not in the room
+        (&["run", "/etc/shadow"],                                  127, "ENOENT"), // not in the room
+        (&["run", "/etc/passwd"],                                  126, "EACCES"), // the room's own
         (&["run", "/usr/bin/env/x"],                               127, "ENOTDIR"),
         (&["run", "--", "--bogus"],                                127, "ENOENT"),
         (&["run", "/usr"],                                         126, "EACCES"),

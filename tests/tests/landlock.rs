@@ -15,9 +15,10 @@ use std::thread;
 use agent_init::landlock::{self as ours, Access as Rights};
 use agent_init::layers::Layers;
 use agent_init::lock::Room;
-use agent_init::orders::{Flags, Orders};
-use agent_shim::plan::{Identity, Plan, Program};
+use agent_init::orders::Orders;
+use agent_shim::plan::{Plan, Program};
 use agent_shim::room::{Kind, Node};
+use agent_shim::spec::{Base, Spec};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr,
 };
@@ -61,18 +62,17 @@ fn c(path: &Path) -> CString {
 
 /// Applies our domain to this thread: `rw` as a directory to write in, `ro` as one to read.
 fn restrict_by_hand(root: &Path) {
-    let rw = Node { path: c(&root.join("rw")), kind: Kind::Dir(0o1777), access: Rights::WRITE };
-    let ro = Node { path: c(&root.join("ro")), kind: Kind::ReadOnly(true), access: Rights::READ };
-    let plan = Plan {
-        layers: Layers::LANDLOCK | Layers::NNP,
-        omitted: Layers::empty(),
-        flags: Flags::empty(),
-        identity: Identity::of_caller(),
-        nodes: vec![rw, ro],
-        program: Program::Path(CString::default()),
-        argv: vec![c"x".to_owned()],
-        env: Vec::new(),
+    let node = |dir: &str, access| Node {
+        path: c(&root.join(dir)),
+        kind: Kind::Dir(0o755),
+        access,
+        on_host: false,
     };
+    let layers = Layers::LANDLOCK | Layers::NNP;
+    let spec = Spec { layers, base: Base::Bare, ..Spec::default() };
+    let program = Program::Path(CString::default());
+    let mut plan = Plan::of(&spec, program, vec![c"x".to_owned()]).unwrap();
+    plan.nodes = vec![node("rw", Rights::WRITE), node("ro", Rights::READ)];
     let words = Box::leak(plan.orders(&[0; 7]).into_boxed_slice());
     let mut room = Room::new(Orders::check(words).unwrap());
     agent_init::sys::set_no_new_privs().unwrap();

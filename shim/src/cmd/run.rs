@@ -10,25 +10,30 @@ use agent_init::reap::FORWARDED;
 
 use crate::cli::Run;
 use crate::error::{At, Failure};
+use crate::report::text::one_line;
 use crate::sys::{self, End};
-use crate::{Sandbox, confine, profile};
+use crate::{Sandbox, confine, profile, tree};
 
 /// Runs the agent to its end: its status, or 128 + the signal that ended it.
 pub fn run(options: Run) -> Result<u8, Failure> {
-    let mut argv = options.argv.into_iter();
-    let mut sandbox = Sandbox::new(argv.next().unwrap_or_default()).args(argv);
-    for (name, value) in &options.env {
-        sandbox = sandbox.env(name, value);
+    let Run { mut spec, argv, .. } = options;
+    if spec.best_effort {
+        spec.layers = best_effort(spec.layers);
     }
-    if options.bare {
-        sandbox = sandbox.bare();
+    log::info!("layers: {}", profile::spelled(spec.layers));
+    let mut argv = argv.into_iter();
+    let sandbox = Sandbox::of(spec, argv.next().unwrap_or_default()).args(argv);
+    let plan = sandbox.plan()?;
+    if options.dry_run {
+        return super::print(&tree::text(&plan.nodes)).map(|()| 0);
     }
-    let layers = if options.best_effort { best_effort(options.layers) } else { options.layers };
-    log::info!("layers: {}", profile::spelled(layers));
-    let sandbox = sandbox.layers(layers).best_effort(options.best_effort);
+    for warning in plan.warnings.iter().filter(|_| !options.quiet) {
+        let line = one_line(warning);
+        let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: warning: {line}");
+    }
 
     let signals = sys::signal_fd(&FORWARDED).at(Step::WAIT, "signalfd", "")?;
-    let mut child = sandbox.spawn()?;
+    let mut child = sandbox.start(&plan)?;
     log::info!("agent started, every layer read back");
     confine::shim();
     Ok(code(child.wait_forwarding(signals.as_fd())?))

@@ -1,0 +1,212 @@
+//! The options of `run`: spelled as in bwrap for what is mounted, as in docker for limits.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use agent_init::layers::Layers;
+use lexopt::Parser;
+
+use super::{Command, End, Opt, number, opt, options, utf8, value};
+use crate::profile;
+use crate::spec::{Base, Mode, Mount, Net, Spec, What};
+
+/// What they ask for.
+#[derive(Debug, Default, PartialEq)]
+pub struct Run {
+    /// The room.
+    pub spec: Spec,
+    /// Changes to the layers of the profile, as they were written.
+    layers: Option<String>,
+    /// `--rootfs`.
+    rootfs: Option<PathBuf>,
+    /// `--overlay`.
+    overlay: bool,
+    /// Print the resolved room instead of starting it.
+    pub dry_run: bool,
+    /// Tell each step.
+    pub verbose: bool,
+    /// Tell only what ends the run.
+    pub quiet: bool,
+    /// The program and its arguments; never empty.
+    pub argv: Vec<OsString>,
+}
+
+type Set = Result<(), String>;
+
+#[rustfmt::skip] // a row a line
+pub(super) const OPTIONS: &[Opt<Run>] = &[
+    opt("profile",     "NAME",         "the layers of a profile [full]", |r, v| { r.spec.layers = profile::named(utf8(v)?)?; Ok(()) }),
+    opt("layers",      "LIST",         "instead of them a,b, or changes to them +a,-b", |r, v| { r.layers = Some(utf8(v)?.to_owned()); Ok(()) }),
+    opt("system",      "",             "the host's system directories, read-only [yes]", |r, _| base(r, Base::System)),
+    opt("bare",        "",             "nothing of the host in the room but harmless devices", |r, _| base(r, Base::Bare)),
+    opt("rootfs",      "DIR",          "the root of an image, read-only", |r, v| { r.rootfs = Some(value(v, 0).into()); Ok(()) }),
+    opt("overlay",     "",             "over it a writable layer, which ends with the room", |r, _| { r.overlay = true; Ok(()) }),
+    opt("workspace",   "DIR",          "writable, at its own path, and the start directory", |r, v| { r.spec.workspace = Some(path(v, 0)?); Ok(()) }),
+    opt("git",         "",             "the workspace's .git can be committed to; without it, it is\nread-only; its hooks and config always are", |r, _| { r.spec.git = true; Ok(()) }),
+    opt("bind",        "SRC DEST",     "a file or directory of the host, writable", |r, v| bind(r, v, "--bind", Mode::Writable)),
+    opt("ro-bind",     "SRC DEST",     "the same, read-only", |r, v| bind(r, v, "--ro-bind", Mode::ReadOnly)),
+    opt("dev-bind",    "SRC DEST",     "the same, writable and with its devices", |r, v| bind(r, v, "--dev-bind", Mode::Devices)),
+    opt("pass-socket", "SRC DEST",     "a UNIX socket of the host that can be connected to", |r, v| bind(r, v, "--pass-socket", Mode::Socket)),
+    opt("tmpfs",       "DEST",         "an empty writable directory of the room's own", |r, v| mount(r, "--tmpfs", path(v, 0)?, What::Tmpfs)),
+    opt("file",        "FD DEST",      "a file with what can be read from descriptor FD", |r, v| mount(r, "--file", path(v, 1)?, What::File(content(v)?.into()))),
+    opt("symlink",     "SRC DEST",     "a symbolic link at DEST to SRC", |r, v| mount(r, "--symlink", path(v, 1)?, What::Symlink(text(v, 0)?.into()))),
+    opt("mask",        "DEST",         "nothing, in place of what is there", |r, v| mount(r, "--mask", path(v, 0)?, What::Mask)),
+    opt("home",        "DIR",          "the agent's home: private, or a directory of the host [private]", home),
+    opt("chdir",       "DIR",          "the start directory [the workspace, else the home]", |r, v| { r.spec.start = Some(path(v, 0)?); Ok(()) }),
+    opt("hostname",    "NAME",         "the host name in the room [room]", hostname),
+    opt("uid",         "N",            "the agent's user id [the caller's; root: 65534]", |r, v| { r.spec.uid = Some(id(v)?); Ok(()) }),
+    opt("gid",         "N",            "the agent's group id [likewise]", |r, v| { r.spec.gid = Some(id(v)?); Ok(()) }),
+    opt("env",         "NAME[=VALUE]", "a variable; without a value, the caller's", |r, v| { r.spec.env.push(variable(value(v, 0))?); Ok(()) }),
+    opt("env-file",    "FILE",         "variables, a line NAME=VALUE each; # begins a comment", env_file),
+    opt("net",         "none|host",    "the room's own loopback, or the host's network [none]", net),
+    opt("best-effort", "",             "accept what this host cannot enforce, and say what it is", |r, _| { r.spec.best_effort = true; Ok(()) }),
+    opt("dry-run",     "",             "print what the room would hold, and start nothing", |r, _| { r.dry_run = true; Ok(()) }),
+    opt("quiet",       "",             "no warnings on stderr", |r, _| { r.quiet = true; Ok(()) }),
+    opt("verbose",     "",             "tell on stderr what is done", |r, _| { r.verbose = true; Ok(()) }),
+];
+
+pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
+    let mut run = Run::default();
+    match options(&mut parser, OPTIONS, "run", &mut run)? {
+        End::Print(text) => return Ok(text),
+        End::Nothing => {}
+        End::Word(program) => {
+            run.argv.push(program);
+            run.argv.extend(parser.raw_args().map_err(|e| e.to_string())?);
+        }
+    }
+    match run.argv.first() {
+        None => {
+            return Err(
+                "a program is missing: agent-shim run [options] [--] PROGRAM [ARG...]".into()
+            );
+        }
+        Some(name) if name.is_empty() => return Err("the program's name is empty".into()),
+        Some(_) => {}
+    }
+    together(&mut run)?;
+    Ok(Command::Run(Box::new(run)))
+}
+
+/// What options mean together, wherever they stand.
+fn together(run: &mut Run) -> Set {
+    if let Some(list) = &run.layers {
+        run.spec.layers = profile::layers(list, run.spec.layers)?;
+    }
+    if let Some(dir) = run.rootfs.take() {
+        if run.spec.base == Base::Bare {
+            return Err("--rootfs and --bare: one root or the other".into());
+        }
+        run.spec.base = Base::Image { dir, overlay: run.overlay };
+    } else if run.overlay {
+        return Err("--overlay lies over a root that --rootfs names".into());
+    }
+    if run.spec.net == Net::Host {
+        run.spec.layers.remove(Layers::NET);
+    }
+    if run.spec.git && run.spec.workspace.is_none() {
+        return Err("--git is about the repository of a --workspace".into());
+    }
+    Ok(())
+}
+
+fn base(run: &mut Run, base: Base) -> Set {
+    run.spec.base = base;
+    Ok(())
+}
+
+fn mount(run: &mut Run, option: &'static str, dest: PathBuf, what: What) -> Set {
+    run.spec.mounts.push(Mount { option, dest, what });
+    Ok(())
+}
+
+fn bind(run: &mut Run, values: &[OsString], option: &'static str, mode: Mode) -> Set {
+    mount(run, option, path(values, 1)?, What::Bind(path(values, 0)?, mode))
+}
+
+/// A path, as far as a command line can tell.
+fn path(values: &[OsString], n: usize) -> Result<PathBuf, String> {
+    text(values, n).map(PathBuf::from)
+}
+
+fn text(values: &[OsString], n: usize) -> Result<&OsStr, String> {
+    Some(value(values, n)).filter(|v| !v.is_empty()).ok_or_else(|| "empty".to_owned())
+}
+
+fn home(run: &mut Run, values: &[OsString]) -> Set {
+    let private = value(values, 0) == "private";
+    run.spec.home = if private { None } else { Some(path(values, 0)?) };
+    Ok(())
+}
+
+fn hostname(run: &mut Run, values: &[OsString]) -> Set {
+    let name = utf8(values)?;
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+        return Err("1 to 64 letters, digits, `-`, `.`, `_`".into());
+    }
+    run.spec.hostname = CString::new(name).map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// -1 means "no change" to the kernel: setresuid(2).
+fn id(values: &[OsString]) -> Result<u32, String> {
+    number(values).and_then(|n| if n == u32::MAX { Err("not an id".into()) } else { Ok(n) })
+}
+
+fn net(run: &mut Run, values: &[OsString]) -> Set {
+    run.spec.net = match utf8(values)? {
+        "none" => Net::None,
+        "host" => Net::Host,
+        _ => return Err("there are none and host".into()),
+    };
+    Ok(())
+}
+
+/// All of it: what is not in a room's tmpfs by then does not fit anyway.
+fn content(values: &[OsString]) -> Result<Vec<u8>, String> {
+    const MOST: u64 = 64 << 20;
+    let fd = i32::try_from(number(values)?).map_err(|_| "not a descriptor".to_owned())?;
+    let mut bytes = Vec::new();
+    let file = crate::sys::borrow(fd).and_then(|fd: BorrowedFd| crate::sys::dup_high(fd.as_fd()));
+    let file = file.map_err(|_| format!("descriptor {fd} is not open"))?;
+    let read = File::from(file).take(MOST + 1).read_to_end(&mut bytes);
+    read.map_err(|e| format!("descriptor {fd}: {e}"))?;
+    if bytes.len() as u64 > MOST {
+        return Err(format!("more than {MOST} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// `NAME=VALUE`, or `NAME` for the caller's value.
+fn variable(spec: &OsStr) -> Result<(OsString, OsString), String> {
+    let bytes = spec.as_bytes();
+    let end = bytes.iter().position(|b| *b == b'=').unwrap_or(bytes.len());
+    let name = OsStr::from_bytes(bytes.get(..end).unwrap_or(bytes)).to_owned();
+    if name.is_empty() {
+        return Err("a name is missing".into());
+    }
+    let value = match bytes.get(end + 1..) {
+        Some(value) => OsStr::from_bytes(value).to_owned(),
+        None => std::env::var_os(&name).ok_or("not set here")?,
+    };
+    Ok((name, value))
+}
+
+/// As docker reads it: a line `NAME=VALUE` or `NAME`, `#` at its start is a comment.
+fn env_file(run: &mut Run, values: &[OsString]) -> Set {
+    let text = std::fs::read(value(values, 0)).map_err(|e| e.to_string())?;
+    for (line, n) in text.split(|b| *b == b'\n').zip(1..) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
+            continue;
+        }
+        let variable = variable(OsStr::from_bytes(line));
+        run.spec.env.push(variable.map_err(|wrong| format!("line {n}: {wrong}"))?);
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! From what was asked for to what is in the room: nodes, environment, start directory.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use agent_init::error::{Errno, Step};
+use agent_init::layers::Layers;
+
+use crate::error::{Failure, errno_of};
+use crate::plan::{Identity, Plan};
+use crate::room::{self, Kind, Node};
+use crate::spec::{Base, Mode, Mount, Net, Spec, What};
+use crate::tree;
+
+/// Fills in the plan's nodes, environment and start directory.
+pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
+    let workspace = spec.workspace.as_deref().map(|dir| workspace(dir, plan)).transpose()?;
+    let home = if spec.base == Base::Bare { room::BARE_HOME } else { room::HOME };
+    let home = PathBuf::from(OsStr::from_bytes(home.to_bytes()));
+
+    let mut mounts: Vec<Mount> = Vec::new();
+    let bind = |option, dest: &Path, source: &Path, mode| Mount {
+        option,
+        dest: dest.to_owned(),
+        what: What::Bind(source.to_owned(), mode),
+    };
+    if let Some(dir) = &workspace {
+        mounts.push(bind("--workspace", dir, dir, Mode::Writable));
+    }
+    if let Some(dir) = &spec.home {
+        mounts.push(bind("--home", &home, dir, Mode::Writable));
+    }
+    mounts.extend(spec.mounts.iter().cloned());
+    if spec.net == Net::Host {
+        plan.warnings.push("--net host: the agent reaches all that you reach".into());
+    }
+
+    let mut asked = Vec::new();
+    for mount in &mounts {
+        asked.push(tree::asked(mount)?);
+    }
+    plan.nodes = tree::resolve(base(spec, plan)?, asked)?;
+    own_what_is_written(plan);
+    let start = spec.start.clone().or(workspace).unwrap_or_else(|| match spec.base {
+        Base::Bare => PathBuf::from("/"),
+        _ => home.clone(),
+    });
+    plan.start = start_directory(&start)?;
+    plan.env = environment(spec, &home)?;
+    Ok(())
+}
+
+/// What the room has before anything is asked for.
+fn base(spec: &Spec, plan: &Plan) -> Result<Vec<Node>, Failure> {
+    let mut nodes = room::bare();
+    match &spec.base {
+        Base::Bare => return Ok(nodes),
+        Base::System => {
+            nodes.extend(room::system());
+            let (uid, gid) = plan.inner;
+            nodes.extend(room::identity_files(uid, gid, &spec.hostname));
+        }
+        Base::Image { dir, overlay } => {
+            let wrong =
+                |errno| Failure::new(Step::ROOM, "--rootfs", dir.as_os_str().as_bytes(), errno);
+            let resolved = dir.canonicalize().map_err(|e| wrong(errno_of(&e)))?;
+            let entries = room::image(&resolved, *overlay).map_err(|e| wrong(errno_of(&e)))?;
+            nodes.extend(entries);
+        }
+    }
+    if spec.net == Net::Host {
+        nodes.extend(resolver(&nodes));
+    }
+    Ok(nodes)
+}
+
+/// Where the host asks for names.
+fn resolver(nodes: &[Node]) -> Option<Node> {
+    let path = c"/etc/resolv.conf";
+    let etc_is_ours =
+        nodes.iter().any(|n| n.path.as_c_str() == c"/etc" && n.kind == Kind::Dir(0o755));
+    let source = tree::bind(Path::new("/etc/resolv.conf"), Mode::ReadOnly, "--net").ok()?;
+    etc_is_ours.then(|| room::node(path, Kind::Bind(source)))
+}
+
+/// The workspace by its own path without links. What would give the agent the whole host, or
+/// what is no place for work, is refused.
+fn workspace(dir: &Path, plan: &mut Plan) -> Result<PathBuf, Failure> {
+    let wrong = |errno| Failure::new(Step::ROOM, "--workspace", dir.as_os_str().as_bytes(), errno);
+    let resolved = dir.canonicalize().map_err(|e| wrong(errno_of(&e)))?;
+    if !resolved.is_dir() {
+        return Err(wrong(Errno::ENOTDIR));
+    }
+    // `/` and whatever else contains or is a directory of the system.
+    let of_the_system = |system: &&str| Path::new(system).starts_with(&resolved);
+    if NO_WORKSPACE.iter().any(of_the_system) || KERNEL.iter().any(|k| resolved.starts_with(k)) {
+        return Err(wrong(Errno::EBUSY));
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|h| h.canonicalize().ok());
+    if home.is_some_and(|home| home.starts_with(&resolved)) {
+        plan.warnings.push(format!(
+            "--workspace {resolved:?}: your home, with its keys and settings, can be written"
+        ));
+    }
+    Ok(resolved)
+}
+
+/// Directories that are neither a workspace nor in one.
+const NO_WORKSPACE: &[&str] = &["/usr", "/etc", "/bin", "/lib", "/boot", "/var/lib", "/dev"];
+/// File systems of the kernel: nothing in them is one.
+const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+
+/// As root, the agent is nobody: what it may write is shown to it as its own, and what it makes
+/// there is the owner's. For everyone else it is so already.
+fn own_what_is_written(plan: &mut Plan) {
+    if !matches!(plan.identity, Identity::Unprivileged { .. })
+        || !plan.made().contains(Layers::USERNS)
+    {
+        return;
+    }
+    for node in &mut plan.nodes {
+        let bind = match &mut node.kind {
+            Kind::Bind(bind) if matches!(bind.mode, Mode::Writable | Mode::Devices) => bind,
+            Kind::Overlay(bind) => bind,
+            _ => continue,
+        };
+        let ids = plan.identity.ids();
+        bind.shown_as_own = bind.owner != ids;
+    }
+}
+
+/// A path of the room; whether it is there is seen when the agent is to start in it.
+fn start_directory(path: &Path) -> Result<CString, Failure> {
+    let bytes = path.as_os_str().as_bytes();
+    let wrong = || Failure::new(Step::ROOM, "--chdir", bytes, Errno::EINVAL);
+    if !path.is_absolute() {
+        return Err(wrong());
+    }
+    CString::new(bytes).map_err(|_| wrong())
+}
+
+/// `NAME=VALUE`: what every room has, then what was asked for; the last of a name counts.
+fn environment(spec: &Spec, home: &Path) -> Result<Vec<CString>, Failure> {
+    let caller = |name: &str| std::env::var_os(name).filter(|v| is_sane(v));
+    let mut all: Vec<(OsString, OsString)> = vec![
+        ("PATH".into(), room::PATH.into()),
+        ("HOME".into(), home.into()),
+        ("USER".into(), "agent".into()),
+        ("LANG".into(), "C.UTF-8".into()),
+        ("TERM".into(), caller("TERM").unwrap_or_else(|| "dumb".into())),
+        ("TMPDIR".into(), "/tmp".into()),
+    ];
+    all.extend(caller("TZ").map(|tz| ("TZ".into(), tz)));
+    for (name, value) in &spec.env {
+        all.retain(|(known, _)| known != name);
+        all.push((name.clone(), value.clone()));
+    }
+    let wrong = || Failure::new(Step::EXEC, "execve", "a variable", Errno::EINVAL);
+    let joined = |(name, value): (OsString, OsString)| {
+        let bad = name.is_empty() || name.as_bytes().contains(&b'=');
+        let both = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        if bad { None } else { CString::new(both).ok() }
+    };
+    all.into_iter().map(|v| joined(v).ok_or_else(wrong)).collect()
+}
+
+/// A terminal's or time zone's name, and nothing that a program could take for more.
+fn is_sane(value: &OsStr) -> bool {
+    let bytes = value.as_bytes();
+    let good = |b: &u8| b.is_ascii_alphanumeric() || b"+-._/:,<>".contains(b);
+    !bytes.is_empty() && bytes.len() <= 64 && bytes.iter().all(good) && !bytes.contains(&b'\0')
+}

@@ -1,0 +1,70 @@
+//! A writable layer over the directories of an image: one overlay a directory, all layers on one
+//! tmpfs that is seen nowhere in the end. Documentation/filesystems/overlayfs.rst.
+//!
+//! Runs in the child, between clone3 and execve: no allocation, no panic.
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+use agent_init::error::{Errno, Step};
+
+use crate::compose::{Call, call, relative, tmpfs};
+use crate::error::{At, Failure};
+use crate::plan::Plan;
+use crate::room::Kind;
+use crate::sys::{self, NODEV, NOSUID};
+
+/// Where the layers lie while the room is filled.
+const LAYERS: &CStr = c".layers";
+
+/// Relative to a directory of the overlay's own.
+const OPTIONS: &[(&CStr, &CStr)] = &[
+    (c"lowerdir", c"lower"),
+    (c"upperdir", c"upper"),
+    (c"workdir", c"work"),
+    // In a user namespace the layers' attributes are user.*: Linux 5.11.
+    (c"userxattr", c""),
+];
+
+fn has_any(plan: &Plan) -> bool {
+    plan.nodes.iter().any(|n| matches!(n.kind, Kind::Overlay(_)))
+}
+
+/// A place for the layers.
+pub fn begin(plan: &Plan) -> Result<(), Failure> {
+    if !has_any(plan) {
+        return Ok(());
+    }
+    sys::mkdir(LAYERS, 0o700).at(Step::COMPOSE, "mkdir", "layers")?;
+    let fd = tmpfs(c"0700", NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "layers")?;
+    sys::attach(fd, LAYERS).at(Step::COMPOSE, "move_mount", "layers")
+}
+
+/// It goes before the agent comes; the overlays hold their layers themselves.
+pub fn end(plan: &Plan) -> Result<(), Failure> {
+    if !has_any(plan) {
+        return Ok(());
+    }
+    sys::detach(LAYERS).at(Step::COMPOSE, "umount2", "layers")?;
+    sys::remove_dir(LAYERS).at(Step::COMPOSE, "rmdir", "layers")
+}
+
+/// An overlay over the pinned directory, at `path`, whose directory is there: one of the root's.
+pub fn make(path: &CStr, lower: RawFd) -> Call<()> {
+    call("chdir", sys::chdir(LAYERS))?;
+    call("mkdir", sys::mkdir(relative(path), 0o700))?;
+    call("chdir", sys::chdir(relative(path)))?;
+    call("mkdir", sys::mkdir(c"lower", 0o700))?;
+    call("mkdir", sys::mkdir(c"upper", 0o755))?; // the mode of the overlay's root
+    call("mkdir", sys::mkdir(c"work", 0o700))?;
+    call("move_mount", sys::attach(lower, c"lower"))?;
+    let overlay = call("fsmount, overlay", sys::detached(c"overlay", OPTIONS, NOSUID | NODEV))?;
+    call("move_mount", sys::attach(overlay, path))?;
+    let (mounted, seen) =
+        (call("fstat", sys::file_id(overlay))?, call("stat", sys::path_id(path))?);
+    if mounted != seen {
+        return Err((agent_init::error::READ_BACK, Errno(0)));
+    }
+    call("umount2", sys::detach(c"lower"))?;
+    call("chdir", sys::chdir(c"/"))
+}
