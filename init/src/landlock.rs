@@ -123,9 +123,16 @@ pub fn apply_scopes(room: &mut Room) -> Result<(), Error> {
     if abi(room)? < 6 {
         return Ok(()); // only with best effort
     }
+    // REFER is denied by every domain that does not grant it, handled or not: without this rule
+    // no file could be linked or renamed to another directory, whatever the first domain grants.
+    let refer = Access::REFER.bits();
     let ruleset =
-        sys::landlock_create_ruleset(&[0, 0, SCOPES]).at("landlock_create_ruleset(scopes)")?;
-    sys::landlock_restrict_self(ruleset).at("landlock_restrict_self(scopes)")
+        sys::landlock_create_ruleset(&[refer, 0, SCOPES]).at("landlock_create_ruleset(scopes)")?;
+    let root = sys::open(c"/", libc::O_PATH).at("open(/)")?;
+    sys::landlock_add_path(ruleset, root, refer).at("landlock_add_rule(/, REFER)")?;
+    sys::close(root).at("close(/)")?;
+    sys::landlock_restrict_self(ruleset).at("landlock_restrict_self(scopes)")?;
+    sys::close(ruleset).at("close(ruleset)")
 }
 
 /// A signal to the init, which has the same id, is refused.
