@@ -17,9 +17,9 @@ macro_rules! errnos {
 }
 
 errnos! {
-    EPERM ENOENT EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES ENOTDIR EINVAL
-    EISDIR EMFILE ENOSPC ENOSYS EOPNOTSUPP EUSERS EBUSY EEXIST ELOOP ENAMETOOLONG ENODEV ENOTSOCK
-    EROFS ESTALE
+    EPERM ENOENT ESRCH EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES ENOTDIR EINVAL
+    EISDIR EMFILE ENOTTY ENOSPC ENOSYS EOPNOTSUPP EUSERS EBUSY EEXIST ELOOP ENAMETOOLONG ENODEV
+    ENOTSOCK EROFS ESTALE
 }
 
 /// The primitive that failed, by its name in messages.
@@ -73,6 +73,8 @@ steps! {
     PROBE       = 32, "probe",        "a run of agent-probe";
     ROOM        = 33, "room",         "what was asked for, and what is there on the host";
     PIN         = 34, "pin",          "a file or directory of the host, held before it is shown";
+    CHDIR       = 35, "start directory", "where the agent starts";
+    KEEP        = 36, "kept descriptor", "a descriptor that the agent keeps";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

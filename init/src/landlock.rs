@@ -1,9 +1,12 @@
 //! Landlock: what the grants do not name cannot be opened; a second domain keeps the agent's
 //! signals away from PID 1. landlock(7), Documentation/userspace-api/landlock.rst.
 
+use core::ffi::CStr;
+
 use bitflags::bitflags;
 
 use crate::error::{At, Errno, Error};
+use crate::layers::Layers;
 use crate::lock::Room;
 use crate::orders::Flags;
 use crate::sys;
@@ -65,6 +68,9 @@ bitflags! {
 /// Below it TRUNCATE, REFER, IOCTL_DEV or the scopes would silently be open.
 pub const LEAST_ABI: usize = 6;
 
+/// `LANDLOCK_ACCESS_NET_BIND_TCP` and `LANDLOCK_ACCESS_NET_CONNECT_TCP`. ABI 4.
+const TCP: u64 = 0b11;
+
 /// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET` and `LANDLOCK_SCOPE_SIGNAL`. ABI 6.
 const SCOPES: u64 = 0b11;
 
@@ -83,14 +89,19 @@ fn abi(room: &Room) -> Result<usize, Error> {
     Ok(abi)
 }
 
+/// What a grant never names for writing, and the kernel lets everyone write: mode 0666.
+const OPEN_TO_ALL: &CStr = c"/proc/self/timerslack_ns";
+
 /// Restricts the caller to the grants. Paths are opened here, after the root
-/// was composed: a grant is an inode of the room.
+/// was composed: a grant is an inode of the room, and none of its names is a link.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
-    let handled = rights(abi(room)?);
-    let ruleset = sys::landlock_create_ruleset(&[handled.bits()])
-        .at("landlock_create_ruleset(file system)")?;
+    let abi = abi(room)?;
+    let handled = rights(abi);
+    let tcp = if no_tcp(room, abi) { TCP } else { 0 };
+    let attr: &[u64] = if tcp == 0 { &[handled.bits()] } else { &[handled.bits(), tcp] };
+    let ruleset = sys::landlock_create_ruleset(attr).at("landlock_create_ruleset(files)")?;
     for (access, path) in room.orders.grants() {
-        let parent = match sys::open(path, libc::O_PATH) {
+        let parent = match open_grant(room, path) {
             Err(Errno::ENOENT) => continue, // nothing there to grant
             other => other.at_object("open", path.to_bytes())?,
         };
@@ -98,15 +109,35 @@ pub fn apply(room: &mut Room) -> Result<(), Error> {
             .at_object("landlock_add_rule", path.to_bytes())?;
         sys::close(parent).at_object("close", path.to_bytes())?;
     }
+    // The control of the read-back: only Landlock will refuse it.
+    let control = sys::open(OPEN_TO_ALL, libc::O_WRONLY).at("open(/proc/self/timerslack_ns)")?;
+    sys::close(control).at("close(/proc/self/timerslack_ns)")?;
     sys::landlock_restrict_self(ruleset).at("landlock_restrict_self")?;
     sys::close(ruleset).at("close(ruleset)")
 }
 
-/// A directory that no grant names cannot be listed, and the first one that is granted can.
+/// Outside of a room a name may be a link: the layer without the mount namespace.
+fn open_grant(room: &Room, path: &CStr) -> Result<sys::Fd, Errno> {
+    match room.layers().contains(Layers::MNT) {
+        true => sys::open_no_symlinks(path),
+        false => sys::open(path, libc::O_PATH),
+    }
+}
+
+/// Whether TCP is to be refused, and can be: with best effort an older kernel goes without.
+fn no_tcp(room: &Room, abi: usize) -> bool {
+    room.orders.flags().contains(Flags::NO_TCP) && abi >= 4
+}
+
+/// What could be written before cannot now; the first directory that may be listed can; TCP is
+/// refused where ordered.
 pub fn verify(room: &mut Room) -> Result<(), Error> {
     let list = |path| sys::open(path, libc::O_RDONLY | libc::O_DIRECTORY);
-    if list(c"/") != Err(Errno::EACCES) {
-        return Err(Error::not_in_force("/ can be listed"));
+    if sys::open(OPEN_TO_ALL, libc::O_WRONLY) != Err(Errno::EACCES) {
+        return Err(Error::not_in_force("/proc/self/timerslack_ns can be written"));
+    }
+    if no_tcp(room, abi(room)?) && sys::bind_tcp() != Err(Errno::EACCES) {
+        return Err(Error::not_in_force("TCP can be bound"));
     }
     let mut granted = room.orders.grants();
     let lists =

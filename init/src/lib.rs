@@ -38,32 +38,33 @@ pub mod sys;
 use error::{During, Failure, Step};
 use layers::Layers;
 use lock::Room;
-use orders::Orders;
+use orders::{END_FD, Orders, REPORT_FD, SHIM_FD};
+use reap::Watch;
 
 /// Receives the orders, locks init, starts the agent, waits for its end: the exit status.
 pub fn run() -> i32 {
     match start() {
-        Ok((agent, layers)) => end(agent, layers, reap::until_end_of(agent)),
+        Ok(watch) => end(&watch),
         Err(failure) => {
-            report::send(&failure);
+            report::send(REPORT_FD, &failure);
             report::HARNESS_FAILED
         }
     }
 }
 
 /// Everything up to the agent's process: an error means that it was not started.
-fn start() -> Result<(i32, Layers), Failure> {
+fn start() -> Result<Watch, Failure> {
     let orders = Orders::receive().during(Step::ORDERS)?;
     let mut room = Room::new(orders);
     lock::init_side(&mut room)?;
-    Ok((agent::start(&mut room)?, room.layers()))
+    let (agent, signals) = agent::start(&mut room)?;
+    let is_pid_1 = room.layers().contains(Layers::PID);
+    Ok(Watch { agent, signals, shim: SHIM_FD, is_pid_1, grace: room.orders.grace() })
 }
 
-/// With PID 1 the kernel ends all that is left. Without a pid namespace, the agent's process
-/// group is all that can be reached.
-fn end(agent: i32, layers: Layers, code: i32) -> i32 {
-    if !layers.contains(Layers::PID) {
-        let _gone = sys::kill(-agent, libc::SIGKILL);
-    }
-    code
+/// Waits for the end, and says what it was.
+fn end(watch: &Watch) -> i32 {
+    let Ok(end) = watch.until_the_end() else { return report::HARNESS_FAILED };
+    let _unread = sys::write(END_FD, &end.to_bytes());
+    reap::exit_code(end.status)
 }

@@ -2,15 +2,20 @@
 
 use crate::error::{At, During, Error, Failure, Step};
 use crate::layers::Layers;
-use crate::orders::Orders;
+use crate::orders::{Orders, PROGRAM_FD, REPORT_FD};
 use crate::status::Status;
 use crate::{caps, landlock, no_new_privs, place, process, rlimit, seccomp, sys};
 
-/// What the steps share: the orders, and the status file, open since before Landlock.
+/// What the steps share: the orders, where descriptors are, and the status file, open since
+/// before Landlock.
 #[derive(Debug)]
 pub struct Room {
     /// As received from the shim, checked.
     pub orders: Orders<'static>,
+    /// The report pipe.
+    pub report_fd: sys::Fd,
+    /// The program, if it is a descriptor.
+    pub program_fd: sys::Fd,
     /// `/proc/self/status`; -1 until it was opened.
     pub status_fd: sys::Fd,
     /// What was last read of it.
@@ -20,7 +25,13 @@ pub struct Room {
 impl Room {
     /// A room that nothing is known of but its orders.
     pub const fn new(orders: Orders<'static>) -> Room {
-        Room { orders, status_fd: -1, last: Status::EMPTY }
+        Room {
+            orders,
+            report_fd: REPORT_FD,
+            program_fd: PROGRAM_FD,
+            status_fd: -1,
+            last: Status::EMPTY,
+        }
     }
 
     /// The layers to put in force.
@@ -80,6 +91,7 @@ const INIT: &[Row] = &[
 const AGENT: &[Row] = &[
     (Step::SESSION,  ALWAYS,           process::apply_agent,   process::verify_agent),   // reads /proc
     (Step::LANDLOCK, Layers::LANDLOCK, landlock::apply_scopes, landlock::verify_scopes), // init stays outside this domain
+    (Step::CHDIR,    ALWAYS,           place::apply_start,     place::verify_start),     // init stays in /
     (Step::SECCOMP,  Layers::SECCOMP,  seccomp::apply,         seccomp::verify),         // last: refuses the calls used above
 ];
 

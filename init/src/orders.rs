@@ -13,9 +13,10 @@
 //! | 3 | [`Flags`] |
 //! | 4 | layers whose `apply` is left out, for tests: the read-back must then refuse |
 //! | 5..12 | the host's namespace inodes, in the order of `NAMESPACES` |
-//! | 12..17 | counts: rlimits, grants, candidates, argv, envp |
-//! | values | rlimits: resource, limit · grants: access rights |
-//! | offsets | grants: path · candidates: path · argv, then 0 · envp, then 0 |
+//! | 12 | grace: milliseconds from SIGTERM to SIGKILL for what the agent leaves; 0: SIGKILL at once |
+//! | 13..19 | counts: rlimits, kept, grants, candidates, argv, envp |
+//! | values | rlimits: resource, limit · kept: at, wanted · grants: access rights |
+//! | offsets | grants: path · start directory · candidates: path · argv, then 0 · envp, then 0 |
 
 use core::ffi::CStr;
 
@@ -26,15 +27,21 @@ use crate::layers::Layers;
 use crate::sys;
 
 /// First word: the version of this layout, in the last byte.
-pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor1");
+pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor2");
 /// Words before the tables.
-pub const HEADER: usize = 17;
+pub const HEADER: usize = 19;
+/// The first of the counts.
+const COUNTS: usize = 13;
 /// The descriptor that init finds the orders at.
 pub const ORDERS_FD: i32 = 3;
 /// The descriptor that init reports a failed step on; it closes when the agent was started.
 pub const REPORT_FD: i32 = 4;
-/// The descriptor that the program is at, if `Flags::PROGRAM_FD` is set.
-pub const PROGRAM_FD: i32 = 5;
+/// A pidfd of the shim: readable once it has died, and then the room ends.
+pub const SHIM_FD: i32 = 5;
+/// The descriptor that init writes the record of the end to; open as long as init is there.
+pub const END_FD: i32 = 6;
+/// The descriptor that the program is at, if `Flags::PROGRAM_FD` is set. Kept ones come after it.
+pub const PROGRAM_FD: i32 = 7;
 
 bitflags! {
     /// Variations of a launch.
@@ -46,6 +53,10 @@ bitflags! {
         const MARKED = 1 << 1;
         /// The program is [`PROGRAM_FD`], not a path.
         const PROGRAM_FD = 1 << 2;
+        /// Descriptor 0 is a terminal of the room: it becomes the agent's controlling terminal.
+        const TERMINAL = 1 << 3;
+        /// Landlock refuses TCP, to be used where the host's network is in the room unasked.
+        const NO_TCP = 1 << 4;
     }
 }
 
@@ -53,8 +64,10 @@ bitflags! {
 #[derive(Clone, Copy, Debug)]
 struct Tables {
     rlimits: usize,
+    kept: usize,
     accesses: usize,
     paths: usize,
+    start: usize,
     candidates: usize,
     argv: usize,
     envp: usize,
@@ -70,21 +83,31 @@ pub struct Orders<'a> {
 
 /// Where the tables lie; `None` if they do not lie within `words`.
 fn tables(words: &[u64]) -> Option<Tables> {
-    let mut counts = [0usize; 5];
-    for (count, word) in counts.iter_mut().zip(words.get(12..HEADER)?) {
+    let mut counts = [0usize; 6];
+    for (count, word) in counts.iter_mut().zip(words.get(COUNTS..HEADER)?) {
         // None is longer than the block, so no sum below overflows.
         *count = usize::try_from(*word).ok().filter(|n| *n <= words.len())?;
     }
-    let [rlimits, grants, candidates, argv, envp] = counts;
-    let mut at =
-        Tables { rlimits: HEADER, accesses: 0, paths: 0, candidates: 0, argv: 0, envp: 0, end: 0 };
-    at.accesses = at.rlimits + 2 * rlimits;
-    at.paths = at.accesses + grants;
-    at.candidates = at.paths + grants;
-    at.argv = at.candidates + candidates;
-    at.envp = at.argv + argv + 1;
-    at.end = at.envp + envp + 1;
-    (argv > 0 && at.end <= words.len()).then_some(at)
+    let [rlimits, kept, grants, candidates, argv, envp] = counts;
+    let kept_at = HEADER + 2 * rlimits;
+    let accesses = kept_at + 2 * kept;
+    let paths = accesses + grants;
+    let start = paths + grants;
+    let candidates_at = start + 1;
+    let argv_at = candidates_at + candidates;
+    let envp_at = argv_at + argv + 1;
+    let end = envp_at + envp + 1;
+    (argv > 0 && end <= words.len()).then_some(Tables {
+        rlimits: HEADER,
+        kept: kept_at,
+        accesses,
+        paths,
+        start,
+        candidates: candidates_at,
+        argv: argv_at,
+        envp: envp_at,
+        end,
+    })
 }
 
 impl<'a> Orders<'a> {
@@ -146,9 +169,26 @@ impl<'a> Orders<'a> {
         self.word(5 + n)
     }
 
+    /// Milliseconds between SIGTERM and SIGKILL for what the agent leaves behind.
+    pub fn grace(&self) -> u64 {
+        self.word(12)
+    }
+
     /// Resource and limit, soft and hard alike; getrlimit(2).
     pub fn rlimits(&self) -> impl Iterator<Item = (u64, u64)> {
-        (self.at.rlimits..self.at.accesses).step_by(2).map(|n| (self.word(n), self.word(n + 1)))
+        (self.at.rlimits..self.at.kept).step_by(2).map(|n| (self.word(n), self.word(n + 1)))
+    }
+
+    /// Descriptors that the agent keeps: where init has them, in a row, and where the agent wants
+    /// them. The row contains no number that is wanted: see `process::place_kept`.
+    pub fn kept(&self) -> impl Iterator<Item = (sys::Fd, sys::Fd)> {
+        let number = |n| i32::try_from(self.word(n)).unwrap_or(-1);
+        (self.at.kept..self.at.accesses).step_by(2).map(move |n| (number(n), number(n + 1)))
+    }
+
+    /// The agent's start directory.
+    pub fn start(&self) -> &'a CStr {
+        self.string(self.at.start)
     }
 
     /// Landlock access rights and the path they are granted beneath.

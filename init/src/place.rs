@@ -26,6 +26,22 @@ pub fn verify_namespaces(room: &mut Room) -> Result<(), Error> {
     Ok(())
 }
 
+/// The agent's start directory, by the agent's rights: Landlock is on, no capability is left.
+pub fn apply_start(room: &mut Room) -> Result<(), Error> {
+    let start = room.orders.start();
+    sys::chdir(start).at_object("chdir", start.to_bytes())
+}
+
+/// `.` is the directory that was asked for, under whatever name.
+pub fn verify_start(room: &mut Room) -> Result<(), Error> {
+    let start = room.orders.start();
+    let wanted = sys::file(start).at_object("stat", start.to_bytes())?;
+    match sys::file(c".").at("stat(.)")? == wanted {
+        true => Ok(()),
+        false => Err(Error { errno: Errno(0), what: READ_BACK, object: start.to_bytes() }),
+    }
+}
+
 /// The root is a tmpfs, and the start directory lies in it.
 pub fn verify_root(room: &mut Room) -> Result<(), Error> {
     if room.layers().contains(Layers::MNT) && sys::fs_magic(c"/").at("statfs(/)")? != TMPFS {

@@ -631,14 +631,13 @@ pub const AGENT: &[Row] = &[
 /// PID 1's table: wait, forward signals, report, end. No memory, no open, no exec.
 #[rustfmt::skip]
 pub const INIT: &[Row] = &[
-    row("wait4",           "reap",   ALLOW, "takes every zombie of the room, and the agent's status"),
-    row("rt_sigtimedwait", "signal", ALLOW, "sleeps until a signal arrives: all are blocked, none has a handler"),
-    row("restart_syscall", "signal", ALLOW, "the kernel resumes a call by it that a stop interrupted"),
-    row("kill",            "signal", ALLOW, "forwards a signal to the agent; ends what is left of the room"),
-    row("read",            "report", ALLOW, "the status file, once: whether this filter is on"),
-    row("write",           "report", ALLOW, "the agent may go on; the report of a step that failed"),
-    row("close",           "report", ALLOW, "its ends of the pipes"),
-    row("exit_group",      "end",    ALLOW, "the end of the room"),
+    row("wait4",      "reap",   ALLOW, "takes every zombie of the room, and the agent's status"),
+    row("ppoll",      "signal", ALLOW, "sleeps until a signal arrives, the shim dies, or the grace is over"),
+    row("kill",       "signal", ALLOW, "forwards a signal to the agent; ends what is left of the room"),
+    row("read",       "signal", ALLOW, "the next signal; the status file, once: whether this filter is on"),
+    row("write",      "report", ALLOW, "the agent may go on; a step that failed; the record of the end"),
+    row("close",      "report", ALLOW, "its ends of the pipes"),
+    row("exit_group", "end",    ALLOW, "the end of the room"),
 ];
 
 // A name that is misspelt, missing or there twice does not compile.

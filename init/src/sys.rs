@@ -52,10 +52,23 @@ pub fn close(fd: Fd) -> Result<(), Errno> {
     check(unsafe { sc::syscall1(nr::CLOSE, int(fd)) }).map(drop)
 }
 
-/// close_range(2), Linux 5.9: closes every descriptor from `first` on.
-pub fn close_from(first: Fd) -> Result<(), Errno> {
+/// close_range(2), Linux 5.9: closes every descriptor from `first` to `last`; -1 is the greatest.
+pub fn close_range(first: Fd, last: Fd) -> Result<(), Errno> {
+    let last = last.cast_unsigned() as usize;
     // SAFETY: no memory is passed.
-    check(unsafe { sc::syscall3(nr::CLOSE_RANGE, int(first), 0xffff_ffff, 0) }).map(drop)
+    check(unsafe { sc::syscall3(nr::CLOSE_RANGE, int(first), last, 0) }).map(drop)
+}
+
+/// dup3(2): afterwards `to` is the file behind `from`, and not close-on-exec.
+pub fn dup_to(from: Fd, to: Fd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall3(nr::DUP3, int(from), int(to), 0) }).map(drop)
+}
+
+/// fcntl(2), F_DUPFD_CLOEXEC: the same file at the lowest free number past stdio.
+pub fn dup(fd: Fd) -> Result<Fd, Errno> {
+    // SAFETY: F_DUPFD_CLOEXEC takes a number.
+    check(unsafe { sc::syscall3(nr::FCNTL, int(fd), int(libc::F_DUPFD_CLOEXEC), 3) }).map(to_int)
 }
 
 /// fcntl(2), F_SETFD FD_CLOEXEC.
@@ -101,6 +114,19 @@ pub fn open(path: &CStr, flags: i32) -> Result<Fd, Errno> {
     let fd = unsafe {
         sc::syscall4(nr::OPENAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), flags, 0)
     };
+    check(fd).map(to_int)
+}
+
+/// openat2(2), O_PATH: a descriptor of what `path` names, which no symbolic link is part of.
+/// ELOOP: one is.
+pub fn open_no_symlinks(path: &CStr) -> Result<Fd, Errno> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // struct open_how: flags, mode, resolve.
+    let how = [flags.cast_unsigned().into(), 0, libc::RESOLVE_NO_SYMLINKS];
+    let (at, how_at) = (path.as_ptr().expose_provenance(), how.as_ptr().expose_provenance());
+    // SAFETY: the kernel reads `path`, NUL-terminated, and the 24 bytes of `how`.
+    let fd =
+        unsafe { sc::syscall4(nr::OPENAT2, int(libc::AT_FDCWD), at, how_at, size_of_val(&how)) };
     check(fd).map(to_int)
 }
 
@@ -178,6 +204,11 @@ pub fn map_words(fd: Fd) -> Result<&'static mut [u64], Errno> {
 
 /// stat(2), only the inode: it names a namespace where `path` is one of `/proc/self/ns`.
 pub fn inode(path: &CStr) -> Result<u64, Errno> {
+    file(path).map(|(_, inode)| inode)
+}
+
+/// stat(2), only device and inode: what tells one file from every other.
+pub fn file(path: &CStr) -> Result<(u64, u64), Errno> {
     // SAFETY: an all-zero `stat` is valid (integers only).
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     let to = (&raw mut stat).expose_provenance();
@@ -186,7 +217,13 @@ pub fn inode(path: &CStr) -> Result<u64, Errno> {
         sc::syscall4(nr::NEWFSTATAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), to, 0)
     };
     check(ret)?;
-    Ok(stat.st_ino)
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// chdir(2).
+pub fn chdir(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: the kernel reads `path`, NUL-terminated.
+    check(unsafe { sc::syscall1(nr::CHDIR, path.as_ptr().expose_provenance()) }).map(drop)
 }
 
 /// statfs(2), only the magic number of the file-system type.
@@ -265,14 +302,27 @@ pub fn set_default_action(signal: i32) -> Result<(), Errno> {
     check(unsafe { sc::syscall4(nr::RT_SIGACTION, int(signal), new, 0, 8) }).map(drop)
 }
 
-/// rt_sigtimedwait(2) without a timeout for any blocked signal. siginfo is forgeable: not asked for.
-pub fn wait_signal() -> Result<i32, Errno> {
+/// signalfd4(2) of every blocked signal; read(2) of it does not wait.
+pub fn signal_fd() -> Result<Fd, Errno> {
     let all = u64::MAX;
-    // SAFETY: the kernel reads the 8 bytes of `all`; siginfo and timeout are NULL.
+    let flags = int(libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+    // SAFETY: the kernel reads the 8 bytes of `all`.
     check(unsafe {
-        sc::syscall4(nr::RT_SIGTIMEDWAIT, (&raw const all).expose_provenance(), 0, 0, 8)
+        sc::syscall4(nr::SIGNALFD4, usize::MAX, (&raw const all).expose_provenance(), 8, flags)
     })
     .map(to_int)
+}
+
+/// The number of the next signal of a signalfd; `None` if none is there. Who sent it and why can
+/// be forged: not looked at.
+pub fn next_signal(fd: Fd) -> Result<Option<i32>, Errno> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match read(fd, &mut info) {
+        // ssi_signo is the first member, 32 bits.
+        Ok(_) => Ok(info.first_chunk().map(|number| i32::from_ne_bytes(*number))),
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// kill(2). `pid` < -1 is a process group.
@@ -319,22 +369,57 @@ pub fn pipe() -> Result<(Fd, Fd), Errno> {
     Ok((ends[0], ends[1]))
 }
 
-/// ppoll(2) without waiting: whether the pipe written at `fd` has lost its reader.
-pub fn reader_is_gone(fd: Fd) -> Result<bool, Errno> {
-    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
-    let now = [0u64; 2];
-    // SAFETY: the kernel reads and writes one pollfd and reads one timespec; no signal set.
-    check(unsafe {
-        sc::syscall5(
-            nr::PPOLL,
-            (&raw mut poll).expose_provenance(),
-            1,
-            now.as_ptr().expose_provenance(),
-            0,
-            8,
-        )
-    })?;
-    Ok(poll.revents & libc::POLLERR != 0)
+/// A time of ppoll(2), which writes back what is left of it: seconds, nanoseconds.
+pub type Time = [u64; 2];
+
+/// ppoll(2), POLLIN: which of `fds` can be read, or have ended; -1 never is. None of them: `time`
+/// is over. Without a time it waits for as long as it takes.
+pub fn poll<const N: usize>(fds: [Fd; N], time: Option<&mut Time>) -> Result<[bool; N], Errno> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let at = polls.as_mut_ptr().expose_provenance();
+    let until = time.map_or(0, |time| time.as_mut_ptr().expose_provenance());
+    // SAFETY: the kernel reads and writes N pollfds and, if there is one, the timespec; no mask.
+    check(unsafe { sc::syscall5(nr::PPOLL, at, N, until, 0, 8) })?;
+    Ok(polls.map(|poll| poll.revents != 0))
+}
+
+/// ioctl(2), TIOCSCTTY: the terminal behind `fd` becomes that of the caller's session.
+pub fn take_terminal(fd: Fd) -> Result<(), Errno> {
+    // SAFETY: TIOCSCTTY takes a number.
+    check(unsafe { sc::syscall3(nr::IOCTL, int(fd), TIOCSCTTY, 0) }).map(drop)
+}
+
+/// ioctl(2), TIOCGSID and TIOCGPGRP: session and foreground process group of the caller's
+/// controlling terminal. ENOTTY: it is another one, or none.
+pub fn terminal_of(fd: Fd) -> Result<(i32, i32), Errno> {
+    let ask = |request| {
+        let mut id = 0i32;
+        // SAFETY: the kernel writes one int.
+        check(unsafe {
+            sc::syscall3(nr::IOCTL, int(fd), request, (&raw mut id).expose_provenance())
+        })?;
+        Ok(id)
+    };
+    Ok((ask(TIOCGSID)?, ask(TIOCGPGRP)?))
+}
+// asm-generic/ioctls.h
+const TIOCSCTTY: usize = 0x540e;
+const TIOCGPGRP: usize = 0x540f;
+const TIOCGSID: usize = 0x5429;
+
+/// socket(2) and bind(2): a TCP socket at a free port of 127.0.0.1, closed again.
+pub fn bind_tcp() -> Result<(), Errno> {
+    let (kind, family) = (libc::SOCK_STREAM | libc::SOCK_CLOEXEC, libc::AF_INET);
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { sc::syscall3(nr::SOCKET, int(family), int(kind), 0) })?;
+    // struct sockaddr_in: family in 16 bits and native order, port and address in network order.
+    let [low, high, ..] = libc::AF_INET.to_le_bytes();
+    let at = [low, high, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0u8];
+    // SAFETY: the kernel reads the 16 bytes of `at`.
+    let bound =
+        check(unsafe { sc::syscall3(nr::BIND, fd, at.as_ptr().expose_provenance(), at.len()) });
+    close(to_int(fd))?;
+    bound.map(drop)
 }
 
 /// execve(2). Returns only when it failed.

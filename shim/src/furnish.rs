@@ -44,6 +44,8 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     own_what_is_written(plan);
     let start = spec.start.clone().or(workspace).unwrap_or_else(|| match spec.base {
         Base::Bare => PathBuf::from("/"),
+        // The host's root, which has no home of the agent's.
+        _ if !spec.layers.contains(Layers::MNT) => PathBuf::from("/"),
         _ => home.clone(),
     });
     plan.start = start_directory(&start)?;

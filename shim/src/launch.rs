@@ -12,13 +12,13 @@
 //! ```
 
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use agent_init::caps::SETPCAP;
 use agent_init::error::{Errno, RECORD, Step};
 use agent_init::layers::{LAYERS, Layers};
-use agent_init::orders::{ORDERS_FD, PROGRAM_FD, REPORT_FD};
+use agent_init::orders::{END_FD, ORDERS_FD, PROGRAM_FD, REPORT_FD, SHIM_FD};
 use agent_init::report::READY;
 use agent_init::sys::{CapSets, record_bytes, record_from};
 
@@ -45,26 +45,70 @@ struct Ready<'a> {
     inner: Maps,
     pins: Pins,
     stdio: Stdio,
-    image: BorrowedFd<'static>,
+    image: High<'a>,
+    program: Option<High<'a>>,
+    kept: Vec<High<'a>>,
     orders: OwnedFd,
     report: OwnedFd,
+    shim: OwnedFd,
+    end: OwnedFd,
     go: (OwnedFd, OwnedFd),
+}
+
+/// A descriptor past all the numbers that the child fills: as it is, or a copy.
+enum High<'a> {
+    Lent(BorrowedFd<'a>),
+    Copy(OwnedFd),
+}
+
+impl<'a> High<'a> {
+    fn of(fd: BorrowedFd<'a>, last: RawFd) -> Result<High<'a>, Failure> {
+        if fd.as_raw_fd() > last {
+            return Ok(High::Lent(fd));
+        }
+        past(fd, last).map(High::Copy)
+    }
+}
+
+impl AsRawFd for High<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            High::Lent(fd) => fd.as_raw_fd(),
+            High::Copy(fd) => fd.as_raw_fd(),
+        }
+    }
 }
 
 /// Starts the room of `plan`. When this returns Ok, the agent has been started and every layer
 /// has been read back; when it returns Err, nothing runs and nothing is left.
 pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
+    check_kept(plan)?;
     let namespaces = plan::host_namespaces()?;
     let (report, report_end) = pipe()?;
+    let (record, record_end) = pipe()?;
+    // The last number that the child fills.
+    let last = plan.kept.iter().fold(plan.first_kept() - 1, |last, _| last + 1);
+    let program = match &plan.program {
+        Program::Image(fd) => Some(High::of(fd.as_fd(), last)?),
+        Program::Path(_) => None,
+    };
     let ready = Ready {
         plan,
         outer: Maps::outer(plan),
         inner: Maps::inner(plan),
         pins: pinned(plan)?,
-        stdio: stdio_of(stdio)?,
-        image: image::agent_init()?,
-        orders: sealed_orders(&plan.orders(&namespaces))?,
-        report: high(report_end)?,
+        stdio: stdio_of(stdio, last)?,
+        image: High::of(image::agent_init()?, last)?,
+        program,
+        kept: plan
+            .kept
+            .iter()
+            .map(|(fd, _)| High::of(fd.as_fd(), last))
+            .collect::<Result<_, _>>()?,
+        orders: sealed_orders(&plan.orders(&namespaces), last)?,
+        report: high(report_end, last)?,
+        shim: high(sys::pidfd_of_self().at(Step::DEATH, "pidfd_open", "agent-shim")?, last)?,
+        end: high(record_end, last)?,
         go: pipe()?,
     };
     let namespaces = names(plan); // before the clone: both sides would make it
@@ -73,7 +117,7 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
     let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", &namespaces)?;
     let Side::Parent(pid, pidfd) = side else { run_child(&ready) };
     drop(blocked);
-    let child = Child::new(pidfd);
+    let child = Child::new(pidfd, record);
     let mapped = let_go(&ready, pid);
     drop(ready); // our copies of the child's ends: the report pipe can end now
     started(child, mapped, &report)
@@ -120,9 +164,22 @@ fn died(child: &mut Child) -> Failure {
 }
 
 /// The block of orders, in a sealed memfd.
-fn sealed_orders(words: &[u64]) -> Result<OwnedFd, Failure> {
+fn sealed_orders(words: &[u64], last: RawFd) -> Result<OwnedFd, Failure> {
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
-    high(sys::sealed_memfd(c"orders", &bytes, false).at(Step::ORDERS, "memfd_create", "orders")?)
+    let fd = sys::sealed_memfd(c"orders", &bytes, false);
+    high(fd.at(Step::ORDERS, "memfd_create", "orders")?, last)
+}
+
+/// What the agent keeps does not take the place of its stdio, or of one another.
+fn check_kept(plan: &Plan) -> Result<(), Failure> {
+    for (n, (_, wanted)) in plan.kept.iter().enumerate() {
+        let twice = plan.kept.iter().take(n).any(|(_, other)| other == wanted);
+        if *wanted < ORDERS_FD || twice {
+            let what = format!("{wanted}{}", if twice { ", twice" } else { "" });
+            return Err(Failure::new(Step::KEEP, "number", what, Errno::EINVAL));
+        }
+    }
+    Ok(())
 }
 
 /// What root pins here, where it has its own reach. Without the right to, the child does it, as
@@ -149,19 +206,27 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     sys::pipe().at(Step::REPORT, "pipe2", "the room's report")
 }
 
-/// Out of the way of the numbers up to `PROGRAM_FD`, which the child fills.
-fn high(fd: OwnedFd) -> Result<OwnedFd, Failure> {
-    if fd.as_raw_fd() > PROGRAM_FD {
+/// Out of the way of the numbers up to `last`, which the child fills.
+fn high(fd: OwnedFd, last: RawFd) -> Result<OwnedFd, Failure> {
+    if fd.as_raw_fd() > last {
         return Ok(fd);
     }
-    sys::dup_high(fd.as_fd()).at(Step::ORDERS, "fcntl", "F_DUPFD_CLOEXEC")
+    past(fd.as_fd(), last)
 }
 
-fn stdio_of(stdio: &Stdio) -> Result<Stdio, Failure> {
+fn past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Failure> {
+    sys::dup_past(fd, last).at(Step::ORDERS, "fcntl", "F_DUPFD_CLOEXEC")
+}
+
+fn stdio_of(stdio: &Stdio, last: RawFd) -> Result<Stdio, Failure> {
     let mut ends = [None, None, None];
     for (end, fd) in ends.iter_mut().zip(stdio) {
         if let Some(fd) = fd {
-            *end = Some(sys::dup_high(fd.as_fd()).at(Step::STDIO, "fcntl", "F_DUPFD_CLOEXEC")?);
+            *end = Some(sys::dup_past(fd.as_fd(), last).at(
+                Step::STDIO,
+                "fcntl",
+                "F_DUPFD_CLOEXEC",
+            )?);
         }
     }
     Ok(ends)
@@ -198,7 +263,7 @@ fn run_child(ready: &Ready) -> ! {
 /// The child's straight line. No allocation, no panic, no lock from here to execve.
 fn prepare(ready: &Ready) -> Result<(), Failure> {
     let plan = ready.plan;
-    // Until init sets it again: a change of ids clears it.
+    // Until init looks after the shim by itself; a change of ids clears it.
     agent_init::sys::set_death_signal(libc::SIGKILL).at(
         Step::DEATH,
         "prctl",
@@ -307,21 +372,33 @@ fn descriptors(ready: &Ready) -> Result<(), Failure> {
         if let Some(fd) = fd {
             sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
         }
-        // From a directory of the host, openat(2) leads out of every root (CVE-2024-21626).
-        match sys::file_type(number) {
-            Ok(libc::S_IFDIR) => return Err(Errno::EISDIR).at(Step::STDIO, "fstat", name),
-            // Neither a file, a device, a pipe nor a socket: epoll, io_uring and their like.
-            Ok(0) => return Err(Errno::EBADF).at(Step::STDIO, "fstat", name),
-            _ => {}
-        }
-        // By /proc/self/fd, it would name a socket or file of the host that nobody has opened.
-        if sys::is_path_only(number) == Ok(true) {
-            return Err(Errno::EBADF).at(Step::STDIO, "O_PATH", name);
-        }
+        may_be_given(number, Step::STDIO, name)?;
+    }
+    for (fd, number) in ready.kept.iter().zip(ready.plan.first_kept()..) {
+        sys::dup_to(fd.as_raw_fd(), number).at(Step::KEEP, "dup2", "")?;
+        may_be_given(number, Step::KEEP, "--keep-fd")?;
     }
     sys::dup_to(ready.orders.as_raw_fd(), ORDERS_FD).at(Step::ORDERS, "dup2", "")?;
-    if let Program::Image(program) = &ready.plan.program {
+    if let Some(program) = &ready.program {
         sys::dup_to(program.as_raw_fd(), PROGRAM_FD).at(Step::PROGRAM, "dup2", "")?;
     }
+    sys::dup_to(ready.shim.as_raw_fd(), SHIM_FD).at(Step::DEATH, "dup2", "")?;
+    sys::dup_to(ready.end.as_raw_fd(), END_FD).at(Step::REPORT, "dup2", "")?;
     sys::dup_to(ready.report.as_raw_fd(), REPORT_FD).at(Step::REPORT, "dup2", "")
+}
+
+/// Whether a room may have what is open at `number`.
+fn may_be_given(number: RawFd, step: Step, name: &str) -> Result<(), Failure> {
+    // From a directory of the host, openat(2) leads out of every root (CVE-2024-21626).
+    match sys::file_type(number) {
+        Ok(libc::S_IFDIR) => return Err(Errno::EISDIR).at(step, "fstat", name),
+        // Neither a file, a device, a pipe nor a socket: epoll, io_uring and their like.
+        Ok(0) => return Err(Errno::EBADF).at(step, "fstat", name),
+        _ => {}
+    }
+    // By /proc/self/fd, it would name a socket or file of the host that nobody has opened.
+    if sys::is_path_only(number) == Ok(true) {
+        return Err(Errno::EBADF).at(step, "O_PATH", name);
+    }
+    Ok(())
 }

@@ -1,13 +1,14 @@
 //! A room as plain data: everything that is decided before the first process of it exists.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::Access;
 use agent_init::layers::{Layers, NAMESPACES};
-use agent_init::orders::{Flags, HEADER, MAGIC};
+use agent_init::orders::{END_FD, Flags, HEADER, MAGIC, PROGRAM_FD};
 
 use crate::error::Failure;
 use crate::furnish;
@@ -161,6 +162,10 @@ pub struct Plan {
     pub inner: (u32, u32),
     /// What the caller should know before it starts.
     pub warnings: Vec<String>,
+    /// What it leaves behind may take this long between SIGTERM and SIGKILL. Zero: SIGKILL at once.
+    pub grace: Duration,
+    /// Descriptors that it keeps, and their numbers there: 3 or more, none twice.
+    pub kept: Vec<(Arc<OwnedFd>, RawFd)>,
 }
 
 impl Plan {
@@ -184,6 +189,8 @@ impl Plan {
             hostname: spec.hostname.clone(),
             inner: (0, 0),
             warnings: Vec::new(),
+            grace: spec.grace,
+            kept: Vec::new(),
         };
         plan.inner = inner_ids(spec, identity)?;
         furnish::room(spec, &mut plan)?;
@@ -220,27 +227,55 @@ impl Plan {
         self.nodes.iter().filter(|node| !above(node).contains(node.access)).collect()
     }
 
+    /// The number of the first of the kept descriptors in init. They are in a row that has none of
+    /// the numbers that the agent wants them at.
+    pub fn first_kept(&self) -> RawFd {
+        let with_program = matches!(self.program, Program::Image(_));
+        let mut first = if with_program { PROGRAM_FD } else { END_FD } + 1;
+        let wanted_in_row = |first| {
+            let row = (first..).take(self.kept.len());
+            row.filter(|at| self.kept.iter().any(|(_, wanted)| wanted == at)).last()
+        };
+        while let Some(at) = wanted_in_row(first) {
+            first = at + 1;
+        }
+        first
+    }
+
     /// The block that init receives: `agent_init::orders` has the layout.
     pub fn orders(&self, host_namespaces: &[u64; NAMESPACES.len()]) -> Vec<u64> {
-        let grants = self.grants();
+        let nodes = self.grants().into_iter().map(|n| (n.access, &*n.path));
+        let root = self.layers.contains(Layers::MNT).then_some((room::ROOT_ACCESS, c"/"));
+        let grants: Vec<_> = root.into_iter().chain(nodes).collect();
         let candidates = self.candidates();
         let rlimits: Vec<_> = self.rlimits().collect();
         let mut flags = self.flags;
         flags.set(Flags::PROGRAM_FD, matches!(self.program, Program::Image(_)));
-        let counts =
-            [rlimits.len(), grants.len(), candidates.len(), self.argv.len(), self.env.len()];
+        let counts = [
+            rlimits.len(),
+            self.kept.len(),
+            grants.len(),
+            candidates.len(),
+            self.argv.len(),
+            self.env.len(),
+        ];
 
         let mut words = vec![MAGIC, 0, self.layers.bits().into(), flags.bits()];
         words.push(self.omitted.bits().into());
         words.extend(host_namespaces);
+        words.push(u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX));
         words.extend(counts.map(|n| n as u64));
         debug_assert_eq!(words.len(), HEADER);
         words.extend(rlimits.iter().flat_map(|(resource, limit)| [u64::from(*resource), *limit]));
-        words.extend(grants.iter().map(|n| n.access.bits()));
+        let number = |fd: RawFd| u64::from(fd.cast_unsigned());
+        let kept = (self.first_kept()..).zip(&self.kept);
+        words.extend(kept.flat_map(|(at, (_, wanted))| [number(at), number(*wanted)]));
+        words.extend(grants.iter().map(|(access, _)| access.bits()));
 
-        let offsets = grants.len() + candidates.len() + self.argv.len() + self.env.len() + 2;
+        let offsets = grants.len() + candidates.len() + self.argv.len() + self.env.len() + 3;
         let mut strings = Strings { bytes: Vec::new(), at: 8 * (words.len() + offsets) };
-        words.extend(grants.iter().map(|n| strings.add(&n.path)));
+        words.extend(grants.iter().map(|(_, path)| strings.add(path)));
+        words.push(strings.add(&self.start));
         words.extend(candidates.iter().map(|c| strings.add(c)));
         for list in [&self.argv, &self.env] {
             words.extend(list.iter().map(|s| strings.add(s)));
@@ -315,10 +350,12 @@ mod tests {
             program: Program::Path(c"sh".to_owned()),
             argv: vec![c"sh".to_owned(), c"-c".to_owned(), c"".to_owned()],
             env: vec![c"PATH=/bin::/usr/bin".to_owned()],
-            start: c"/".to_owned(),
+            start: c"/tmp".to_owned(),
             hostname: c"room".to_owned(),
             inner: (1000, 100),
             warnings: Vec::new(),
+            grace: Duration::from_millis(1500),
+            kept: Vec::new(),
         }
     }
 
@@ -331,7 +368,8 @@ mod tests {
         let candidates: Vec<_> = orders.candidates().collect();
         assert_eq!(candidates, [c"/bin/sh", c"/usr/bin/sh"]);
         let grants: Vec<_> = orders.grants().map(|(_, path)| path).collect();
-        assert_eq!(grants, [c"/proc", c"/dev", c"/dev/shm", c"/tmp"]);
+        assert_eq!(grants, [c"/", c"/proc", c"/dev", c"/dev/shm", c"/tmp"]);
+        assert_eq!((orders.start(), orders.grace()), (c"/tmp", 1500));
         assert_eq!((orders.argv().len(), orders.envp().len()), (4, 2));
         assert_eq!(orders.rlimits().count(), room::RLIMITS.len() + 1);
     }
@@ -344,7 +382,7 @@ mod tests {
             assert!(Orders::check(&mut good[..cut].to_vec()).is_none(), "cut at {cut}");
         }
         // The header says what the rest is: every count and the size must fit.
-        for n in [0, 1, 12, 13, 14, 15, 16] {
+        for n in [0, 1, 13, 14, 15, 16, 17, 18] {
             for wrong in [0, u64::MAX, good.len() as u64, good[n] + 1] {
                 let mut bad = good.clone();
                 bad[n] = wrong;
@@ -353,6 +391,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn kept_descriptors_lie_in_a_row_that_nobody_wants() {
+        let fd = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
+        let with = |wanted: &[RawFd]| {
+            let kept = wanted.iter().map(|w| (Arc::clone(&fd), *w)).collect();
+            let mut words = Plan { kept, ..plan() }.orders(&[0; 7]);
+            Orders::check(&mut words).unwrap().kept().collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[]), []);
+        assert_eq!(with(&[3, 20]), [(7, 3), (8, 20)]);
+        assert_eq!(with(&[8, 7, 3]), [(9, 8), (10, 7), (11, 3)]);
+        assert_eq!(with(&[8, 10]), [(11, 8), (12, 10)]);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The builder: a room and what is run in it.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
+use agent_init::orders::Flags;
 
 use crate::error::Failure;
 use crate::launch::{self, Stdio};
@@ -29,6 +31,8 @@ pub struct Sandbox {
     program: Program,
     argv: Vec<CString>,
     stdio: Stdio,
+    kept: Vec<(Arc<OwnedFd>, RawFd)>,
+    flags: Flags,
     // A NUL somewhere: told when the room is to be started.
     invalid: Option<&'static str>,
 }
@@ -47,6 +51,8 @@ impl Sandbox {
             program: Program::Path(CString::default()),
             argv: Vec::new(),
             stdio: [None, None, None],
+            kept: Vec::new(),
+            flags: Flags::empty(),
             invalid: None,
         };
         let name = sandbox.text(program.as_ref(), "the program");
@@ -179,16 +185,44 @@ impl Sandbox {
         self
     }
 
+    /// Where the agent starts: a directory of the room.
+    pub fn start_in(mut self, dir: impl Into<PathBuf>) -> Sandbox {
+        self.spec.start = Some(dir.into());
+        self
+    }
+
+    /// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
+    pub fn grace(mut self, time: Duration) -> Sandbox {
+        self.spec.grace = time;
+        self
+    }
+
+    /// A descriptor that the agent has at `number`, which is 3 or more.
+    pub fn keep_fd(mut self, fd: impl Into<Arc<OwnedFd>>, number: RawFd) -> Sandbox {
+        self.kept.push((fd.into(), number));
+        self
+    }
+
+    /// Variations that no option sets yet, for tests.
+    #[doc(hidden)]
+    pub fn with_flags(mut self, flags: Flags) -> Sandbox {
+        self.flags |= flags;
+        self
+    }
+
     /// What will be done: the room, resolved against what is there on the host.
     pub fn plan(&self) -> Result<Plan, Failure> {
         if let Some(what) = self.invalid {
             return Err(Failure::new(Step::EXEC, "execve", what, Errno::EINVAL));
         }
-        Plan::of(&self.spec, self.program.clone(), self.argv.clone())
+        let mut plan = Plan::of(&self.spec, self.program.clone(), self.argv.clone())?;
+        plan.kept.clone_from(&self.kept);
+        plan.flags |= self.flags;
+        Ok(plan)
     }
 
-    /// Makes the room and starts the agent in it. The room ends with the *thread* that calls this:
-    /// its init has PR_SET_PDEATHSIG. See prctl(2).
+    /// Makes the room and starts the agent in it. The room ends with this process, whatever
+    /// thread of it calls this.
     pub fn spawn(&self) -> Result<Child, Failure> {
         self.start(&self.plan()?)
     }

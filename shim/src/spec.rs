@@ -4,6 +4,7 @@
 use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_init::layers::Layers;
 
@@ -106,6 +107,8 @@ pub struct Spec {
     pub net: Net,
     /// Name and value of variables, over those that every room has.
     pub env: Vec<(OsString, OsString)>,
+    /// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
+    pub grace: Duration,
 }
 
 impl Default for Spec {
@@ -127,6 +130,7 @@ impl Default for Spec {
             gid: None,
             net: Net::None,
             env: Vec::new(),
+            grace: crate::room::GRACE,
         }
     }
 }

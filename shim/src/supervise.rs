@@ -1,9 +1,10 @@
 //! A started room, from the outside: signals go in, its end comes out.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use agent_init::error::Step;
+use agent_init::reap;
 
 use crate::error::{At, Failure};
 use crate::sys::{self, End};
@@ -12,12 +13,13 @@ use crate::sys::{self, End};
 #[derive(Debug)]
 pub struct Child {
     pidfd: OwnedFd,
+    record: OwnedFd,
     end: Option<End>,
 }
 
 impl Child {
-    pub(crate) fn new(pidfd: OwnedFd) -> Child {
-        Child { pidfd, end: None }
+    pub(crate) fn new(pidfd: OwnedFd, record: OwnedFd) -> Child {
+        Child { pidfd, record, end: None }
     }
 
     /// A descriptor of PID 1 of the room, for poll(2) and pidfd_send_signal(2).
@@ -39,6 +41,15 @@ impl Child {
         let end = sys::wait(self.pidfd()).at(Step::WAIT, "waitid", "the room")?;
         self.end = Some(end);
         Ok(end)
+    }
+
+    /// What init wrote of the end: the agent's own status, and how many processes it left. There is
+    /// one after [`Child::wait`], once, unless init was ended from outside.
+    pub fn end_record(&self) -> Option<reap::End> {
+        let mut bytes = [0; reap::End::SIZE];
+        sys::wait_readable(&[self.record.as_fd()], 0).ok()??;
+        let len = sys::read(self.record.as_raw_fd(), &mut bytes).ok()?;
+        (len == bytes.len()).then_some(reap::End::from_bytes(bytes))
     }
 
     /// Waits at most `limit`; `None` if it is still there then.

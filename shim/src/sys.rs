@@ -407,8 +407,20 @@ pub fn dup_to(from: RawFd, to: RawFd) -> Result<(), Errno> {
 /// fcntl(2), F_DUPFD_CLOEXEC: the same file at a number of 10 or more, out of the way of the
 /// numbers that init expects.
 pub fn dup_high(fd: BorrowedFd) -> Result<OwnedFd, Errno> {
+    dup_past(fd, 9)
+}
+
+/// The same at a number past `last`.
+pub fn dup_past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory is passed.
-    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) })
+    owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last.max(9) + 1) })
+}
+
+/// pidfd_open(2) of this process: it can be read once the process has died, all threads of it.
+pub fn pidfd_of_self() -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed; getpid cannot fail.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
+    owned(i32::try_from(fd).map_err(|_| Errno::EINVAL)?)
 }
 
 /// A descriptor of the caller by its number, if it is open.

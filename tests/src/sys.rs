@@ -142,10 +142,10 @@ pub fn with_session_key(command: &mut Command, name: &'static std::ffi::CStr, ow
     unsafe { command.pre_exec(join) };
 }
 
-/// The command leads a session whose controlling terminal is a new pty. The other end of it.
-pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
-    // SAFETY: the calls take numbers; the pty's number is written to an int.
-    let (master, slave) = unsafe {
+/// A new pty: our end, and the terminal.
+pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
+    // SAFETY: the calls take numbers.
+    unsafe {
         let master = libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC);
         check(master.into()).map_err(io::Error::from_raw_os_error)?;
         let master = OwnedFd::from_raw_fd(master);
@@ -154,8 +154,13 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
         let slave = libc::ioctl(fd, libc::TIOCGPTPEER, flags);
         check(slave.into()).map_err(io::Error::from_raw_os_error)?;
-        (master, OwnedFd::from_raw_fd(slave))
-    };
+        Ok((master, OwnedFd::from_raw_fd(slave)))
+    }
+}
+
+/// The command leads a session whose controlling terminal is a new pty. The other end of it.
+pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
+    let (master, slave) = terminal()?;
     let take = move || {
         let fd = std::os::fd::AsRawFd::as_raw_fd(&slave);
         // SAFETY: no memory is passed; both may be called after fork.

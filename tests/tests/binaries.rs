@@ -3,7 +3,7 @@
 use agent_shim::image::AGENT_INIT;
 
 /// The most bytes agent-init may have, stripped.
-const MOST: usize = 16 * 1024;
+const MOST: usize = 32 * 1024;
 
 // elf(5).
 const ET_EXEC: u16 = 2;

@@ -60,7 +60,7 @@ fn code(mut child: Child, limit: Duration) -> Option<i32> {
 }
 
 /// SIGKILL to the shim in the agent's life, in every profile that is a room.
-#[test] // seen to fail without the row of DEATH in `lock::INIT`
+#[test] // seen to fail without the shim's pidfd in `reap::Watch::next`
 fn the_room_dies_with_the_shim() {
     let alone = alone();
     for profile in ["ns_only", "landlock", "full"] {
@@ -85,7 +85,7 @@ fn without_namespaces_the_agent_dies_with_the_shim() {
 
 /// SIGKILL to the shim at 100 moments of a launch, seeded. A launch takes some milliseconds, most
 /// of them in it; the clock is spun on, as a sleep is too coarse.
-#[test] // seen to fail without the row of DEATH in `lock::INIT`
+#[test] // seen to fail without the shim's pidfd in `reap::Watch::next`
 fn a_shim_killed_at_any_moment_leaves_nothing() {
     let alone = alone();
     let mut seeded = Seeded(1);
@@ -142,7 +142,8 @@ fn an_init_killed_at_any_moment_ends_the_room() {
 #[test] // seen to fail with a `Layers::NS_ONLY` that has no PID
 fn what_the_agent_leaves_ends_with_it() {
     let alone = alone();
-    let script = "trap '' HUP TERM; (setsid sleep 1000 & sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' &) & exit 3";
+    let script =
+        "(setsid sleep 1000 & sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' &) & exit 3";
     for profile in ["ns_only", "landlock", "full"] {
         let mut command = shim(&["run", "--profile", profile, "--", "sh", "-c", script]);
         assert_eq!(run_for(&mut command, SOON * 2).code(), 3, "{profile}");
@@ -213,20 +214,46 @@ fn an_agent_may_ignore_sigterm() {
     alone.gone_within(SOON);
 }
 
-/// PR_SET_PDEATHSIG is about the thread, prctl(2): a room ends with the thread that started it, as
-/// the library says, and never outlives it.
-#[test] // seen to fail without PR_SET_PDEATHSIG in `process::apply_death`
-fn a_room_ends_with_the_thread_that_started_it() {
+/// PR_SET_PDEATHSIG is about the thread, prctl(2): a room does not depend on it once it is up, and
+/// lives on when the thread that started it has ended.
+#[test] // seen to fail with PR_SET_PDEATHSIG left on in `process::apply_death`
+fn a_room_outlives_the_thread_that_started_it() {
     let alone = alone();
-    let start = || {
-        let (read, write) = agent_shim::sys::pipe().unwrap();
-        let sandbox = Sandbox::new("sh").args(["-c", "read -r _; exit 7"]).stdio(0, read);
-        (sandbox.spawn().unwrap(), write)
-    };
-    let (mut child, write) = std::thread::spawn(start).join().unwrap();
-    assert_eq!(child.wait_for(LIMIT).unwrap(), Some(End::Signaled(libc::SIGKILL)));
-    drop(write);
+    let (mut child, write) = std::thread::spawn(waiting_room).join().unwrap();
+    agent_shim::sys::write_all(std::os::fd::AsRawFd::as_raw_fd(&write), b"go\n").unwrap();
+    assert_eq!(child.wait_for(LIMIT).unwrap(), Some(End::Exited(7)));
     alone.no_stray();
+}
+
+/// A room whose agent waits for a line.
+fn waiting_room() -> (agent_shim::supervise::Child, std::os::fd::OwnedFd) {
+    let (read, write) = agent_shim::sys::pipe().unwrap();
+    let sandbox = Sandbox::new("sh").args(["-c", "read -r _; exit 7"]).stdio(0, read);
+    (sandbox.spawn().unwrap(), write)
+}
+
+/// The process is another matter: whatever thread of it has started the room, it ends with the
+/// process. This test is started again, with the word to start one and wait.
+#[test] // seen to fail without the shim's pidfd in `reap::Watch::next`
+fn a_room_dies_with_the_process_of_the_thread_that_started_it() {
+    const WORD: &str = "AGENT_TESTS_WAIT";
+    if std::env::var_os(WORD).is_some() {
+        let room = std::thread::spawn(waiting_room).join().unwrap();
+        println!("\nup");
+        std::thread::sleep(LIMIT);
+        return drop(room);
+    }
+    let alone = alone();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = "a_room_dies_with_the_process_of_the_thread_that_started_it";
+    let mut child = spawn(command.args(["--exact", name, "--nocapture"]).env(WORD, "1"));
+    let out = child.stdout.as_ref().unwrap().as_fd();
+    while line(out, LIMIT).as_deref() != Some("up") {}
+    let count = leak::descendants_of(pid(&child)).len();
+    assert_eq!(count, 2, "the control: init and the agent");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    alone.gone_within(SOON);
 }
 
 /// A signal sent while the room is being made is not lost: it ends the agent, or is seen by it.

@@ -29,7 +29,7 @@ fn expected(layer: Layers) -> (Step, Option<&'static str>) {
         Layers::CGROUP => (Step::NAMESPACES, Some("/proc/self/ns/cgroup")),
         // The capability that init was to empty the bounding set with.
         Layers::CAPS => (Step::CAPS, Some("CapInh")),
-        Layers::LANDLOCK => (Step::LANDLOCK, Some("/ can be listed")),
+        Layers::LANDLOCK => (Step::LANDLOCK, Some("/proc/self/timerslack_ns can be written")),
         Layers::NNP => (Step::NNP, Some("NoNewPrivs")),
         // An ordinary user may not clone into the other namespaces; root has become an ordinary
         // user when it composes.

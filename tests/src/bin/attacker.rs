@@ -20,6 +20,9 @@ fn main() {
         Some("namespaces") => namespaces(),
         Some("loopback") => loopback(),
         Some("fill") => fill(),
+        Some("zombie") => zombie(),
+        Some("fds") => descriptors(),
+        Some("tcp") => tcp(number(1)),
         _ => println!("no such attack"),
     }
 }
@@ -165,6 +168,43 @@ fn loopback() {
         Ok(text)
     };
     println!("{}", echo().unwrap_or_else(|e| e.to_string()));
+}
+
+/// A child that has ended and that nobody waits for.
+fn zombie() {
+    let Ok(pid) = sys::fork_child(Some(0)) else { return };
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next())
+    };
+    while state() != Some('Z') {
+        std::thread::yield_now();
+    }
+    println!("Z");
+}
+
+/// What is open, but for the directory that says so.
+fn descriptors() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let links = open.filter(|e| {
+        std::fs::read_link(e.path()).is_ok_and(|to| !to.to_string_lossy().ends_with("/fd"))
+    });
+    let mut numbers: Vec<i32> =
+        links.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    println!("{numbers:?}");
+}
+
+/// A TCP port of its own, one of somebody else, and UDP.
+fn tcp(port: i32) {
+    let say = |what: &str, error: Option<std::io::Error>| match error {
+        None => println!("{what} ok"),
+        Some(error) => println!("{what} {}", error.raw_os_error().unwrap_or(0)),
+    };
+    let to = ("127.0.0.1", u16::try_from(port).unwrap_or(0));
+    say("bind", TcpListener::bind("127.0.0.1:0").err());
+    say("connect", TcpStream::connect(to).err());
+    say("udp", std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.connect(to)).err());
 }
 
 /// Bytes and files until the tmpfs is full.
