@@ -23,6 +23,8 @@ pub mod idmap;
 pub mod image;
 pub mod ns;
 
+pub mod program;
+
 pub mod supervise;
 
 pub mod sandbox;

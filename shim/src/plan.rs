@@ -203,7 +203,7 @@ impl Plan {
     }
 
     /// Where the program may be, in the order of PATH; execvp(3).
-    fn candidates(&self) -> Vec<CString> {
+    pub(crate) fn candidates(&self) -> Vec<CString> {
         let Program::Path(name) = &self.program else { return Vec::new() };
         if name.to_bytes().contains(&b'/') {
             return vec![name.clone()];

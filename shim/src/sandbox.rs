@@ -14,6 +14,7 @@ use agent_init::orders::Flags;
 use crate::error::Failure;
 use crate::launch::{self, Stdio};
 use crate::plan::{self, Plan, Program};
+use crate::program;
 use crate::spec::{Base, Mode, Mount, Spec, What};
 use crate::supervise::Child;
 use crate::sys;
@@ -237,17 +238,20 @@ impl Sandbox {
             let what = "no unprivileged id for the room";
             return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
         }
-        launch::launch(plan, &self.stdio).map_err(|failure| self.in_path(failure))
+        launch::launch(plan, &self.stdio).map_err(|failure| self.in_words(plan, failure))
     }
 
-    /// A name that PATH has nowhere is told as the user knows it, not as its last candidate.
-    fn in_path(&self, failure: Failure) -> Failure {
+    /// A program that is there without its interpreter is told so; a name that PATH has nowhere,
+    /// as the user knows it and not as its last candidate.
+    fn in_words(&self, plan: &Plan, failure: Failure) -> Failure {
+        if failure.0.step != Step::EXEC || failure.0.errno != Errno::ENOENT {
+            return failure;
+        }
+        if let Some(what) = program::without_interpreter(plan) {
+            return Failure::new(Step::EXEC, "execve", what, Errno::ENOENT);
+        }
         match &self.program {
-            Program::Path(name)
-                if failure.0.step == Step::EXEC
-                    && failure.0.errno == Errno::ENOENT
-                    && !name.to_bytes().contains(&b'/') =>
-            {
+            Program::Path(name) if !name.to_bytes().contains(&b'/') => {
                 let object = [name.to_bytes(), b", in PATH"].concat();
                 Failure::new(Step::EXEC, "execve", object, Errno::ENOENT)
             }

@@ -7,7 +7,7 @@
 //! destination must be there, be of the right kind, and no link may lead to it.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::Metadata;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileTypeExt;
@@ -122,6 +122,9 @@ fn is_pseudo(path: &CString) -> bool {
     agent_init::sys::fs_magic(path) == Ok(PROC_SUPER_MAGIC)
 }
 
+/// What was asked for at a destination, and the option.
+type Place = (&'static str, Kind);
+
 /// What lies where while the tree is put together.
 struct Entry {
     node: Node,
@@ -135,7 +138,7 @@ pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure>
         tree.insert(key_of(&node), Entry { node, option: "" });
     }
     let links: BTreeMap<Key, CString> = tree.iter().filter_map(link).collect();
-    let mut places = BTreeMap::new();
+    let mut places: BTreeMap<Key, Place> = BTreeMap::new();
     for one in asked {
         let name = path_of(&one.key);
         let wrong = |errno| refused(one.option, &name, errno);
@@ -144,10 +147,49 @@ pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure>
             return Err(wrong(Errno::EEXIST));
         }
     }
+    for (key, hidden) in procs(&places) {
+        places.entry(key).or_insert(hidden);
+    }
     for (key, (option, kind)) in places {
         put(&mut tree, key, option, kind)?;
     }
     with_parents(tree)
+}
+
+/// Where a bind would bring a proc of the host along, as of `/`: a mask. proc_pid_mountinfo(5).
+fn procs(places: &BTreeMap<Key, Place>) -> Vec<(Key, Place)> {
+    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let points: Vec<PathBuf> = table.split(|b| *b == b'\n').filter_map(proc_point).collect();
+    let mut masks = Vec::new();
+    for (key, (option, kind)) in places {
+        let Kind::Bind(bind) = kind else { continue };
+        let source = Path::new(OsStr::from_bytes(bind.source.to_bytes()));
+        for rest in points.iter().filter_map(|p| p.strip_prefix(source).ok()) {
+            let rest = rest.iter().map(|name| name.as_bytes().to_vec());
+            masks.push((key.iter().cloned().chain(rest).collect(), (*option, Kind::Mask(true))));
+        }
+    }
+    masks
+}
+
+/// The mount point of a line, if it is of a proc: field 5, and the type after ` - `.
+fn proc_point(line: &[u8]) -> Option<PathBuf> {
+    let mut fields = line.split(|b| *b == b' ');
+    let point = fields.nth(4)?;
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    (kind == b"proc").then(|| OsString::from_vec(unescaped(point)).into())
+}
+
+/// Blanks and the like are written as a backslash and three octal digits.
+fn unescaped(mut text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let [first, rest @ ..] = text {
+        let octal = rest.first_chunk::<3>().filter(|_| *first == b'\\');
+        let value = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
+        bytes.push(value.unwrap_or(*first));
+        text = if value.is_some() { rest.get(3..).unwrap_or(&[]) } else { rest };
+    }
+    bytes
 }
 
 fn link((key, entry): (&Key, &Entry)) -> Option<(Key, CString)> {
@@ -304,5 +346,105 @@ fn what(kind: &Kind) -> String {
                 false => format!("bind of {source}"),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(base: Vec<Node>, mounts: &[(&str, What)]) -> Result<Vec<String>, Errno> {
+        let mounts = mounts.iter().map(|(dest, what)| {
+            asked(&Mount { option: "--x", dest: dest.into(), what: what.clone() })
+        });
+        let asked = mounts.collect::<Result<_, _>>().map_err(|f| f.0.errno)?;
+        let nodes = resolve(base, asked).map_err(|f| f.0.errno)?;
+        let name = |n: &Node| format!("{} {}", n.path.to_str().unwrap(), what(&n.kind));
+        Ok(nodes.iter().map(name).collect())
+    }
+
+    fn dir(path: &str) -> Node {
+        room::node(&CString::new(path).unwrap(), Kind::Dir(0o755))
+    }
+
+    fn file(text: &str) -> What {
+        What::File(text.as_bytes().into())
+    }
+
+    #[test]
+    fn the_order_of_options_does_not_matter() {
+        let mounts = [("/a/b/c", file("x")), ("/a", What::Tmpfs), ("/a/b", What::Tmpfs)];
+        let wanted =
+            ["/a directory, mode 755", "/a/b directory, mode 755", "/a/b/c file of 1 bytes"];
+        let mut turned = mounts.clone();
+        for _ in 0..3 {
+            turned.rotate_left(1);
+            assert_eq!(tree(vec![], &turned).unwrap(), wanted);
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_takes_the_place_of_what_was_there() {
+        let base = || vec![dir("/etc"), dir("/etc/ssl"), dir("/usr")];
+        let text = tree(base(), &[("/etc", file(""))]).unwrap();
+        assert_eq!(text, ["/etc file of 0 bytes", "/usr directory, mode 755"]);
+        assert_eq!(tree(base(), &[("/etc", What::Mask)]).unwrap().len(), 1);
+        assert_eq!(tree(base(), &[("/opt", What::Mask)]), Err(Errno::ENOENT));
+        assert_eq!(tree(base(), &[("/a/b", file(""))]).unwrap().len(), 5);
+        assert_eq!(tree(vec![], &[("/a", file("")), ("/a/b", file(""))]), Err(Errno::ENOTDIR));
+    }
+
+    #[test]
+    fn links_of_the_room_are_followed_in_the_room() {
+        let link = |path: &str, to: &str| {
+            let (path, to) = (CString::new(path).unwrap(), CString::new(to).unwrap());
+            room::node(&path, Kind::Link(to))
+        };
+        let base = || vec![link("/bin", "usr/bin"), link("/l", "/l"), link("/up", "../../etc")];
+        let text = tree(base(), &[("/bin/x", file(""))]).unwrap();
+        assert_eq!(
+            text[3..],
+            [
+                "/usr directory, mode 755",
+                "/usr/bin directory, mode 755",
+                "/usr/bin/x file of 0 bytes"
+            ]
+        );
+        assert_eq!(tree(base(), &[("/l/x", file(""))]), Err(Errno::ELOOP));
+        assert_eq!(tree(base(), &[("/up/x", file(""))]), Err(Errno::EINVAL));
+        // Two names of one place are one place.
+        assert_eq!(
+            tree(base(), &[("/bin/x", file("")), ("/usr/bin/x", file(""))]),
+            Err(Errno::EEXIST)
+        );
+    }
+
+    #[test]
+    fn bad_destinations() {
+        let long = format!("/{}", "x".repeat(256));
+        let deep = "/x".repeat(2048);
+        #[rustfmt::skip] // a row a line
+        let rows: &[(&str, Errno)] = &[
+            ("x",           Errno::EINVAL),
+            ("",            Errno::EINVAL),
+            ("/a/../b",     Errno::EINVAL),
+            ("/a/..",       Errno::EINVAL),
+            ("/",           Errno::EBUSY),
+            ("//.",         Errno::EBUSY),
+            (&long,         Errno::ENAMETOOLONG),
+            (&deep,         Errno::ENAMETOOLONG),
+        ];
+        for (dest, errno) in rows {
+            assert_eq!(tree(vec![], &[(dest, What::Tmpfs)]), Err(*errno), "{dest}");
+        }
+        assert_eq!(tree(vec![], &[("/a\n\u{e9}//b/./", What::Tmpfs)]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn mount_points_are_read_as_they_are_written() {
+        let line = br"36 35 98:0 / /mnt/a\040b rw,noatime master:1 - proc proc rw";
+        assert_eq!(proc_point(line), Some("/mnt/a b".into()));
+        assert_eq!(proc_point(br"36 35 98:0 / /mnt rw - ext4 proc rw"), None);
+        assert_eq!(unescaped(b"\\134\\12"), b"\\\\12");
     }
 }
