@@ -39,6 +39,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     let mut asked = Vec::new();
     for mount in &mounts {
         asked.push(tree::asked(mount)?);
+        leads_out(mount, &mounts)?;
     }
     plan.nodes = tree::resolve(base(spec, plan)?, asked)?;
     own_what_is_written(plan);
@@ -50,6 +51,26 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     });
     plan.start = start_directory(&start)?;
     plan.env = environment(spec, &home)?;
+    Ok(())
+}
+
+/// A source in a directory that the agent may write is the agent's to exchange: an earlier run may
+/// have put a link there that leads out of it, to what was never meant to be shown.
+fn leads_out(mount: &Mount, all: &[Mount]) -> Result<(), Failure> {
+    let What::Bind(source, _) = &mount.what else { return Ok(()) };
+    let real = |path: &Path| path.canonicalize().unwrap_or_default();
+    let written = all.iter().filter_map(|m| match &m.what {
+        What::Bind(dir, Mode::Writable | Mode::Devices) => Some(real(dir)),
+        _ => None,
+    });
+    let source_is = real(source);
+    let absolute = std::path::absolute(source).unwrap_or_default();
+    for dir in written.filter(|dir| !source_is.starts_with(dir)) {
+        if absolute.ancestors().any(|above| real(above).starts_with(&dir)) {
+            let object = source.as_os_str().as_bytes();
+            return Err(Failure::new(Step::ROOM, mount.option, object, Errno::ELOOP));
+        }
+    }
     Ok(())
 }
 

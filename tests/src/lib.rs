@@ -6,6 +6,8 @@ pub mod cbpf;
 
 pub mod scripts;
 
+pub mod scratch;
+
 pub mod bins;
 pub mod run;
 
@@ -18,6 +20,8 @@ pub mod sys;
 
 pub use bins::{attacker, shim};
 pub use leak::alone;
+pub use scratch::Scratch;
+
 pub use run::{Output, room, run, run_for};
 
 use std::io::Write;
