@@ -121,6 +121,18 @@ step_tools() {
     lacks setpriv util-linux
     lacks ps procps
     lacks cc "gcc libc6-dev"
+    # What agents use: tests/tests/work.rs runs it in a room, where PATH is the system's.
+    lacks make make
+    lacks git git
+    lacks sqlite3 sqlite3
+    lacks xz xz-utils
+    lacks zstd zstd
+    lacks rg ripgrep
+    lacks ssh-keygen openssh-client
+    lacks node nodejs
+    lacks npm npm
+    [ -x /usr/bin/cargo ] || packages="$packages cargo"
+    /usr/bin/python3 -m ensurepip --version >/dev/null 2>&1 || packages="$packages python3 python3-venv"
     if [ -n "$packages" ]; then
         is_root || skip "not root, cannot install:$packages"
         has apt-get || skip "no apt-get to install:$packages"
