@@ -13,7 +13,7 @@ use agent_init::orders::{END_FD, Flags, HEADER, MAGIC, PROGRAM_FD};
 use crate::error::Failure;
 use crate::furnish;
 use crate::room::{self, Node};
-use crate::spec::Spec;
+use crate::spec::{Net, Spec};
 use crate::sys;
 
 /// Who the room's processes are on the host.
@@ -176,6 +176,8 @@ impl Plan {
         let mut flags = Flags::empty();
         flags.set(Flags::BEST_EFFORT, spec.best_effort);
         flags.set(Flags::MARKED, spec.marked);
+        // Where the net namespace was taken away and the host's network was not given.
+        flags.set(Flags::NO_TCP, spec.net == Net::None && !spec.layers.contains(Layers::NET));
         let mut plan = Plan {
             layers: spec.layers,
             omitted: spec.omitted,

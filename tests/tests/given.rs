@@ -11,6 +11,7 @@ use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 use agent_init::orders::Flags;
 use agent_shim::Sandbox;
+use agent_shim::spec::Net;
 use agent_tests::run::{LIMIT, line};
 use agent_tests::{alone, attacker, room, sys};
 
@@ -172,21 +173,22 @@ fn what_is_no_terminal_cannot_be_one() {
     assert!(failure.to_string().contains("TIOCSCTTY"), "{failure}");
 }
 
-/// With the host's network in the room and TCP taken away: no bind and no connect. The controls:
-/// without the flag, and UDP, which Landlock does not know.
-#[test] // seen to fail without the second word of the ruleset
+/// Without the net layer and without the host's network asked for: no bind and no connect. The
+/// controls: asked for, and UDP, which Landlock does not know.
+#[test] // seen to fail without NO_TCP in `Plan::of`, without the second word of the ruleset
 fn tcp_can_be_taken_away() {
     let alone = alone();
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    let ask = |layers: Layers, flags| {
-        let sandbox = Sandbox::image(attacker(), "attacker").args(["tcp", &port]);
-        room(sandbox.layers(layers).with_flags(flags)).unwrap().ok().to_owned()
+    let ask = |layers: Layers, net| {
+        let mut sandbox = Sandbox::image(attacker(), "attacker").args(["tcp", &port]);
+        sandbox.spec().net = net;
+        room(sandbox.layers(layers)).unwrap().ok().to_owned()
     };
     let without_net = Layers::FULL - Layers::NET;
-    assert_eq!(ask(without_net, Flags::NO_TCP), "bind 13\nconnect 13\nudp ok\n");
-    assert_eq!(ask(without_net, Flags::empty()), "bind ok\nconnect ok\nudp ok\n");
-    assert_eq!(ask(Layers::FULL, Flags::empty()), "bind ok\nconnect 111\nudp ok\n");
+    assert_eq!(ask(without_net, Net::None), "bind 13\nconnect 13\nudp ok\n");
+    assert_eq!(ask(without_net, Net::Host), "bind ok\nconnect ok\nudp ok\n");
+    assert_eq!(ask(Layers::FULL, Net::None), "bind ok\nconnect 111\nudp ok\n");
     let mut null = File::options().write(true).open("/dev/null").unwrap();
     writeln!(null, "{}", server.as_raw_fd()).unwrap(); // open until here
     alone.no_stray();

@@ -68,6 +68,7 @@ fn lacks(abi: usize) -> String {
     const SINCE: &[(usize, &str)] = &[
         (2, "links across directories are refused"), // REFER cannot be granted
         (3, "truncate is open"),
+        (4, "without the net layer, TCP is open"),
         (5, "device ioctls are open"),
         (6, "signals and abstract sockets are not scoped"),
     ];
