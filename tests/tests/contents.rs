@@ -405,6 +405,58 @@ fn networks() {
     assert_eq!(of(&["--net", "host", "--quiet"], "true").stderr, "");
 }
 
+#[test] // seen to fail with HOME of the caller, with the options dropped in `furnish`
+fn home_start_directory_names_and_variables() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let (ws, home) = (scratch.dir("ws"), scratch.dir("home"));
+    let vars =
+        scratch.file("vars", "# a comment\n\nA=1\nB=two words \r\nTAKEN\nPATH=/usr/bin:/bin\n");
+    let (ws, home, vars) = (ws.to_str().unwrap(), home.to_str().unwrap(), vars.to_str().unwrap());
+    let of = |options: &[&str], script: &str| {
+        let args: Vec<&str> =
+            ["run"].iter().chain(options).chain(&["--", "sh", "-c", script]).copied().collect();
+        run(shim(&args).env("TAKEN", "3").env("HOME", ws))
+    };
+    let places = "pwd; echo $HOME; cd; touch x && ls; stat -c %a .";
+    assert_eq!(of(&[], places).ok(), "/home/agent\n/home/agent\nx\n700\n");
+    let inside = of(&["--workspace", ws], "pwd; ls $HOME");
+    assert_eq!(inside.ok(), format!("{ws}\n"));
+    assert!(inside.stderr.contains("warning: --workspace") && inside.stderr.contains("your home"));
+    assert_eq!(of(&["--workspace", ws, "--chdir", "/tmp"], "pwd").ok(), "/tmp\n");
+    assert!(of(&["--home", home], "echo kept >$HOME/f").ok().is_empty());
+    assert_eq!(std::fs::read_to_string(scratch.at("home/f")).unwrap(), "kept\n");
+    assert_eq!(of(&["--home", home], "cat f").ok(), "kept\n");
+    assert_eq!(
+        of(&["--hostname", "den-1"], "hostname; getent hosts den-1").ok().lines().count(),
+        2
+    );
+    let text = of(&["--env-file", vars, "--env", "A=last"], "echo \"$A,$B,$TAKEN,$PATH\"");
+    assert_eq!(text.ok(), "last,two words ,3,/usr/bin:/bin\n");
+    assert_eq!(
+        of(
+            &[
+                "--bare",
+                "--ro-bind",
+                "/usr",
+                "/usr",
+                "--symlink",
+                "usr/bin",
+                "/bin",
+                "--symlink",
+                "usr/lib",
+                "/lib",
+                "--symlink",
+                "usr/lib64",
+                "/lib64"
+            ],
+            "pwd; ls /etc 2>&1 | wc -l"
+        )
+        .ok(),
+        "/\n1\n"
+    );
+}
+
 /// What is asked for is printed, and nothing is started.
 #[test]
 fn a_dry_run_shows_the_tree() {
