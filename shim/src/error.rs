@@ -46,15 +46,18 @@ impl Failure {
     }
 }
 
+/// At the end of a hint that names more causes than one.
+pub const ASK_THE_DOCTOR: &str = "; `agent-shim doctor` tells which";
+
 /// By step and errno (`None`: any); the first that fits is printed.
 #[rustfmt::skip] // a row a line
 const HINTS: &[(Step, Option<Errno>, &str)] = &[
-    (Step::CLONE,    Some(Errno::EPERM),      "user namespaces are forbidden here: see sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, or the filter of an outer container"),
-    (Step::CLONE,    Some(Errno::ENOSPC),     "a limit of namespaces is reached or 0: sysctl user.max_user_namespaces and its siblings"),
+    (Step::CLONE,    Some(Errno::EPERM),      "user namespaces are forbidden here: see sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, or the filter of an outer container; `agent-shim doctor` tells which"),
+    (Step::CLONE,    Some(Errno::ENOSPC),     "a limit of namespaces is reached or 0: sysctl user.max_user_namespaces and its siblings; `agent-shim doctor` tells which"),
     (Step::CLONE,    Some(Errno::EUSERS),     "user namespaces are nested too deep (32)"),
     (Step::CLONE,    Some(Errno::EAGAIN),     "too many processes: ulimit -u, or pids.max of the cgroup"),
-    (Step::CLONE,    Some(Errno::ENOSYS),     "clone3 needs Linux 5.3, or the filter of an outer container refuses it"),
-    (Step::IDMAP,    Some(Errno::EPERM),      "the kernel or an LSM refuses a map of the own id: see kernel.apparmor_restrict_unprivileged_userns"),
+    (Step::CLONE,    Some(Errno::ENOSYS),     "clone3 needs Linux 5.3, or the filter of an outer container refuses it; `agent-shim doctor` tells which"),
+    (Step::IDMAP,    Some(Errno::EPERM),      "the kernel or an LSM refuses a map of the own id: see kernel.apparmor_restrict_unprivileged_userns; `agent-shim doctor` tells which"),
     (Step::ROOM,     Some(Errno::ENOENT),     "it is not there on the host; within a directory of the host nothing is made, so the destination must be there too"),
     (Step::ROOM,     Some(Errno::EEXIST),     "two options for one destination"),
     (Step::ROOM,     Some(Errno::EINVAL),     "a path in the room is absolute and has no `..`"),
@@ -71,16 +74,17 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::PIN,      Some(Errno::ESTALE),     "it was exchanged while the room was made: start again, and see who writes there"),
     (Step::PIN,      Some(Errno::ELOOP),      "it was exchanged for a link while the room was made: start again, and see who writes there"),
     (Step::PIN,      Some(Errno::EINVAL),     "its file system has no idmapped mounts: run with --uid and --gid of its owner, or give it to 65534"),
-    (Step::PIN,      Some(Errno::EPERM),      "root without CAP_SYS_ADMIN cannot show a directory as the agent's: run with --uid and --gid of its owner"),
+    (Step::PIN,      Some(Errno::EPERM),      "of proc: an outer container masks parts of /proc; of a directory: root without CAP_SYS_ADMIN cannot show it as the agent's, run with --uid and --gid of its owner; `agent-shim doctor` tells which"),
     (Step::PIN,      Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),
     (Step::PIN,      Some(Errno::ENOSYS),     "open_tree and mount_setattr need Linux 5.12"),
     (Step::IDS,      Some(Errno::EPERM),      "root of the host never enters a room: start it outside of this user namespace, or map 65534 in it too"),
-    (Step::INNER,    Some(Errno::ENOSPC),     "a limit of namespaces is reached: sysctl user.max_user_namespaces (two for each room) and its siblings"),
+    (Step::INNER,    Some(Errno::ENOSPC),     "a limit of namespaces is reached: sysctl user.max_user_namespaces (two for each room) and its siblings; `agent-shim doctor` tells which"),
     (Step::COMPOSE,  Some(Errno::ENOENT),     "the object is not there on this host"),
     (Step::COMPOSE,  Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),
-    (Step::COMPOSE,  Some(Errno::EPERM),      "of proc: an outer container masks parts of /proc; of the first mount: a Landlock domain is on already"),
+    (Step::COMPOSE,  Some(Errno::EPERM),      "of proc: an outer container masks parts of /proc; of the first mount: a Landlock domain is on already; `agent-shim doctor` tells which"),
     (Step::COMPOSE,  Some(Errno::ENOSPC),     "the room's tmpfs is full, or sysctl fs.mount-max is reached"),
     (Step::COMPOSE,  Some(Errno::ENOSYS),     "read-only binds need mount_setattr, Linux 5.12"),
+    (Step::PIVOT,    Some(Errno::EINVAL),     "the root directory is the initramfs, which cannot be left by pivot_root: switch_root to another file system first"),
     (Step::STDIO,    Some(Errno::EBADF),      "only an open file, device, pipe or socket can be standard input, output or error of a room"),
     (Step::STDIO,    Some(Errno::EISDIR),                    "a room never gets a directory of the host: redirect it from or to a file, a pipe, /dev/null"),
     (Step::KEYRING,  Some(Errno::EPERM),      "the filter of an outer container refuses keyctl but lets the session keyring be read"),

@@ -2,7 +2,8 @@
 //!
 //! The straight line: [`spec`] → [`plan`] → [`launch`] (clone3, [`compose`], execve of
 //! [`image`]) → [`supervise`]; [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
-//! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures.
+//! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
+//! [`doctor`] finds out what this host offers.
 
 pub mod spec;
 
@@ -33,6 +34,7 @@ pub mod profile;
 
 pub mod attribute;
 pub mod cost;
+pub mod doctor;
 pub mod lab;
 pub mod report;
 

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             verbose::start(options.verbose);
             cmd::run::run(*options)
         }
+        Command::Doctor(options) => cmd::doctor::run(&options),
         // 126 and 127 speak of an agent, and here is none.
         Command::Matrix(options) => Ok(cmd::matrix::run(&options).unwrap_or_else(|failure| {
             tell(&failure);

@@ -73,7 +73,7 @@ impl Identity {
 
 /// Whether `id` exists in the caller's user namespace: user_namespaces(7), lines of
 /// "first id inside, first id outside, count".
-fn is_mapped(map: &str, id: u32) -> bool {
+pub(crate) fn is_mapped(map: &str, id: u32) -> bool {
     outside(map, id).is_some()
 }
 

@@ -386,6 +386,16 @@ pub fn is_hostname(name: &CStr) -> Result<bool, Errno> {
         && same.into_iter().all(|(a, b)| a.cast_unsigned() == *b))
 }
 
+/// uname(2): the release of the kernel.
+pub fn kernel_release() -> String {
+    // SAFETY: an all-zero `utsname` is valid.
+    let mut uts: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct utsname`; it cannot fail.
+    unsafe { libc::uname(&raw mut uts) };
+    let bytes = uts.release.iter().take_while(|c| **c != 0).map(|c| c.cast_unsigned());
+    String::from_utf8_lossy(&bytes.collect::<Vec<u8>>()).into_owned()
+}
+
 /// open(2), close-on-exec, of an existing file.
 pub fn open(path: &CStr, flags: i32) -> Result<RawFd, Errno> {
     // SAFETY: `path` is NUL-terminated and outlives the call.
@@ -663,4 +673,64 @@ pub fn next_signal(fd: BorrowedFd) -> Result<i32, Errno> {
     // ssi_signo is the first member, 32 bits.
     let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
     i32::try_from(number).map_err(|_| Errno::EINVAL)
+}
+
+// -- Experiments of `doctor` ---------------------------------------------------------------------
+
+/// clone3(2), and clone(2) where that is refused, as fork does it, into new namespaces: `None` in
+/// the child, which makes system calls and nothing else; its pid in the parent. An error is clone's.
+pub fn fork_into(namespaces: u64) -> Result<Option<i32>, Errno> {
+    // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
+    let args = [namespaces, 0, 0, 0, u64::from(libc::SIGCHLD.cast_unsigned()), 0, 0, 0];
+    // SAFETY: the kernel reads 64 bytes of `args`. Without CLONE_VM the child has its own memory.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) };
+    check(ret).map_or_else(|_| clone(namespaces), side)
+}
+
+/// clone(2), the older call, with SIGCHLD and `flags`.
+fn clone(flags: u64) -> Result<Option<i32>, Errno> {
+    let flags = flags | u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: no stack and no place for a pid is passed; without CLONE_VM the child has its own
+    // memory.
+    side(check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })?)
+}
+
+fn side(pid: i64) -> Result<Option<i32>, Errno> {
+    let pid = i32::try_from(pid).map_err(|_| Errno::EINVAL)?;
+    Ok((pid != 0).then_some(pid))
+}
+
+/// waitpid(2) of one child of [`fork_into`]: reaps it.
+pub fn reap(pid: i32) -> Result<End, Errno> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one int.
+        match check_int(unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) if libc::WIFEXITED(status) => return Ok(End::Exited(libc::WEXITSTATUS(status))),
+            Ok(_) => return Ok(End::Signaled(libc::WTERMSIG(status))),
+        }
+    }
+}
+
+/// A system call with numbers for arguments, none of them an address, that the kernel itself
+/// refuses: whatever else comes back is the answer of who stands before it.
+pub fn impossible(number: i64, [a, b, c, d, e]: [i64; 5]) -> Result<(), Errno> {
+    // SAFETY: by the contract above the kernel touches no memory.
+    check(unsafe { libc::syscall(number, a, b, c, d, e, 0) }).map(drop)
+}
+
+/// seccomp(2), SECCOMP_GET_ACTION_AVAIL. EOPNOTSUPP: the kernel does not know the action.
+pub fn has_action(action: u32) -> Result<(), Errno> {
+    const GET_ACTION_AVAIL: i32 = 2;
+    // SAFETY: the kernel reads one 32-bit word.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, GET_ACTION_AVAIL, 0, &raw const action) })
+        .map(drop)
+}
+
+/// prctl(2), PR_CAPBSET_READ. EINVAL: this kernel has no such capability.
+pub fn is_bounding(cap: u32) -> Result<bool, Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::prctl(libc::PR_CAPBSET_READ, cap, 0, 0, 0) }).map(|ret| ret == 1)
 }

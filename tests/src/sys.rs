@@ -376,3 +376,29 @@ unsafe impl std::alloc::GlobalAlloc for NotInAChild {
         unsafe { std::alloc::System.dealloc(at, layout) }
     }
 }
+
+// -- Restricted places ---------------------------------------------------------------------------
+
+/// The command runs under this seccomp filter.
+pub fn filtered(command: &mut Command, program: &'static [agent_init::bpf::SockFilter]) {
+    let restrict = move || {
+        agent_init::sys::set_no_new_privs()
+            .and_then(|()| agent_init::sys::set_filter(program))
+            .map_err(|errno| io::Error::from_raw_os_error(errno.0.into()))
+    };
+    // SAFETY: the closure only makes two system calls.
+    unsafe { command.pre_exec(restrict) };
+}
+
+/// The command runs in a Landlock domain that forbids it to make block devices, and mounts.
+pub fn landlocked(command: &mut Command) {
+    let restrict = || {
+        let handled = agent_init::landlock::Access::MAKE_BLOCK.bits();
+        agent_init::sys::set_no_new_privs()
+            .and_then(|()| agent_init::sys::landlock_create_ruleset(&[handled]))
+            .and_then(agent_init::sys::landlock_restrict_self)
+            .map_err(|errno| io::Error::from_raw_os_error(errno.0.into()))
+    };
+    // SAFETY: the closure only makes system calls.
+    unsafe { command.pre_exec(restrict) };
+}

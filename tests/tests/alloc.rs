@@ -6,7 +6,7 @@ use agent_init::layers::Layers;
 use agent_shim::Sandbox;
 use agent_shim::profile::PROFILES;
 use agent_shim::sys::End;
-use agent_tests::sys::{NotInAChild, no_allocation_in_a_child};
+use agent_tests::sys::{ALLOCATED, NotInAChild, no_allocation_in_a_child};
 
 #[global_allocator]
 static ALLOCATOR: NotInAChild = NotInAChild;
@@ -21,4 +21,14 @@ fn the_child_allocates_nothing() {
     // A failure too: what init says is written by it.
     let failure = Sandbox::new("true").omit(Layers::NET).spawn().unwrap_err();
     assert!(failure.to_string().contains("not in force"), "{failure}");
+}
+
+/// The experiments of the doctor are forked children too.
+#[test] // seen to fail with a step that formats a string
+fn an_experiment_allocates_nothing() {
+    no_allocation_in_a_child();
+    for (row, finding) in agent_shim::doctor::examine().features {
+        let allocated = finding.measured.contains(&format!("status {ALLOCATED}"));
+        assert!(!allocated, "{}: {finding:?}", row.name);
+    }
 }

@@ -4,12 +4,15 @@ pub mod run;
 
 pub mod matrix;
 
+pub mod doctor;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
 use agent_init::layers::LAYERS;
 use lexopt::{Arg, Parser};
 
+pub use doctor::Doctor;
 pub use matrix::Matrix;
 pub use run::Run;
 
@@ -22,6 +25,8 @@ pub enum Command {
     Run(Box<Run>),
     /// `matrix`: what each profile blocks.
     Matrix(Matrix),
+    /// `doctor`: what this kernel and host offer.
+    Doctor(Doctor),
     /// A text for standard output: help or version.
     Print(String),
 }
@@ -60,12 +65,18 @@ const SECTIONS: &[Section] = &[
         "agent-shim matrix [options]\n  what each profile blocks, which primitive did it, and what it costs\n",
         || lines(matrix::OPTIONS),
     ),
+    (
+        "doctor",
+        "agent-shim doctor [--json]\n  what this kernel and host offer, and how to get what is missing\n",
+        || lines(doctor::OPTIONS),
+    ),
 ];
 
 const EXITS: &str = "\
 exit status of run: the agent's own; 128+n when signal n ended it; 125 the harness failed and
 nothing weaker was run; 126 found, not executable; 127 not found.
 exit status of matrix: 0 the room held; 1 it did not; 125 the harness failed.
+exit status of doctor: 0 the profile full can be built here; 1 it cannot; 125 the command failed.
 ";
 
 /// A row a line; an `about` of several lines is continued below itself.
@@ -107,6 +118,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
     match first.to_str() {
         Some("run") => run::parse(Parser::from_args(args)),
         Some("matrix") => matrix::parse(Parser::from_args(args)),
+        Some("doctor") => doctor::parse(Parser::from_args(args)),
         Some("help" | "-h" | "--help") => Ok(Command::Print(help(None))),
         Some("-V" | "--version") => Ok(Command::Print(version())),
         Some("") => Err(format!("a command is missing: {}; --help tells more", commands())),
@@ -239,7 +251,8 @@ mod tests {
         let text = help(None);
         assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         let names = run::OPTIONS.iter().map(|o| o.name);
-        for name in names.chain(matrix::OPTIONS.iter().map(|o| o.name)) {
+        let names = names.chain(matrix::OPTIONS.iter().map(|o| o.name));
+        for name in names.chain(doctor::OPTIONS.iter().map(|o| o.name)) {
             assert!(text.contains(&format!("--{name} ")), "{name}");
         }
     }

@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+pub mod doctor;
 pub mod matrix;
 pub mod run;
 

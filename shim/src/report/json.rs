@@ -30,18 +30,18 @@ use crate::lab::Lab;
 use crate::profile;
 
 /// A JSON text, its members in the order given.
-struct Json(String);
+pub(crate) struct Json(pub(crate) String);
 
-fn text(value: &str) -> Json {
+pub(crate) fn text(value: &str) -> Json {
     // Fails for infinite numbers only.
     Json(JsonValue::String(value.to_owned()).stringify().unwrap_or_default())
 }
 
-fn text_or_null(value: Option<&str>) -> Json {
+pub(crate) fn text_or_null(value: Option<&str>) -> Json {
     value.map_or(Json("null".into()), text)
 }
 
-fn boolean(value: bool) -> Json {
+pub(crate) fn boolean(value: bool) -> Json {
     Json(value.to_string())
 }
 
@@ -49,12 +49,12 @@ fn number(value: f64, digits: usize) -> Json {
     Json(if value.is_finite() { format!("{value:.digits$}") } else { "null".into() })
 }
 
-fn array(values: impl IntoIterator<Item = Json>) -> Json {
+pub(crate) fn array(values: impl IntoIterator<Item = Json>) -> Json {
     let values: Vec<String> = values.into_iter().map(|v| v.0).collect();
     Json(format!("[{}]", values.join(",\n")))
 }
 
-fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
+pub(crate) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
     let members = members.map(|(key, value)| format!("{}:{}", text(key).0, value.0));
     Json(format!("{{{}}}", members.join(",")))
 }
