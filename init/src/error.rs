@@ -75,6 +75,7 @@ steps! {
     PIN         = 34, "pin",          "a file or directory of the host, held before it is shown";
     CHDIR       = 35, "start directory", "where the agent starts";
     KEEP        = 36, "kept descriptor", "a descriptor that the agent keeps";
+    OVERLAY     = 37, "overlay",      "a writable layer over a directory of an image";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

@@ -62,9 +62,10 @@ fn enter() -> Result<(), Failure> {
 fn fill(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     overlay::begin(plan)?;
     for (n, node) in plan.nodes.iter().enumerate() {
-        make(node, pins.get(n)).map_err(|(call, errno)| {
-            Failure::new(Step::COMPOSE, call, node.path.to_bytes(), errno)
-        })?;
+        let step =
+            if matches!(node.kind, Kind::Overlay(_)) { Step::OVERLAY } else { Step::COMPOSE };
+        make(node, pins.get(n))
+            .map_err(|(call, errno)| Failure::new(step, call, node.path.to_bytes(), errno))?;
     }
     overlay::end(plan)
 }

@@ -35,9 +35,9 @@ pub fn begin(plan: &Plan) -> Result<(), Failure> {
     if !has_any(plan) {
         return Ok(());
     }
-    sys::mkdir(LAYERS, 0o700).at(Step::COMPOSE, "mkdir", "layers")?;
-    let fd = tmpfs(c"0700", NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "layers")?;
-    sys::attach(fd, LAYERS).at(Step::COMPOSE, "move_mount", "layers")
+    sys::mkdir(LAYERS, 0o700).at(Step::OVERLAY, "mkdir", "layers")?;
+    let fd = tmpfs(c"0700", NOSUID | NODEV).at(Step::OVERLAY, "fsmount", "layers")?;
+    sys::attach(fd, LAYERS).at(Step::OVERLAY, "move_mount", "layers")
 }
 
 /// It goes before the agent comes; the overlays hold their layers themselves.
@@ -45,8 +45,8 @@ pub fn end(plan: &Plan) -> Result<(), Failure> {
     if !has_any(plan) {
         return Ok(());
     }
-    sys::detach(LAYERS).at(Step::COMPOSE, "umount2", "layers")?;
-    sys::remove_dir(LAYERS).at(Step::COMPOSE, "rmdir", "layers")
+    sys::detach(LAYERS).at(Step::OVERLAY, "umount2", "layers")?;
+    sys::remove_dir(LAYERS).at(Step::OVERLAY, "rmdir", "layers")
 }
 
 /// An overlay over the pinned directory, at `path`, whose directory is there: one of the root's.
