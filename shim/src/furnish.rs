@@ -88,6 +88,11 @@ fn base(spec: &Spec, plan: &Plan) -> Result<Vec<Node>, Failure> {
             let wrong =
                 |errno| Failure::new(Step::ROOM, "--rootfs", dir.as_os_str().as_bytes(), errno);
             let resolved = dir.canonicalize().map_err(|e| wrong(errno_of(&e)))?;
+            // As root, an image's files are shown as the agent's: the host's own never are.
+            let as_own = *overlay && matches!(plan.identity, Identity::Unprivileged { .. });
+            if as_own && resolved == Path::new("/") {
+                return Err(wrong(Errno::EBUSY));
+            }
             let entries = room::image(&resolved, *overlay).map_err(|e| wrong(errno_of(&e)))?;
             nodes.extend(entries);
         }

@@ -327,6 +327,12 @@ fn the_root_of_an_image() {
     assert_eq!(digest(&scratch.at("image")), before, "the image has changed");
     // The next room has a new layer.
     assert_eq!(ok(of(true, "cat /etc/issue")), "image\n");
+    // The host's own root is no image whose files root could show as the agent's.
+    if is_root() {
+        assert_eq!(errno(sh("cat /etc/shadow").rootfs("/", true)), Errno::EBUSY);
+    }
+    let shadow = room(sh("cat /etc/shadow; ls /root").rootfs("/", false)).unwrap();
+    assert!(shadow.stderr.contains("/etc/shadow: Permission denied"), "{shadow:?}");
     let failure = room(Sandbox::new("/bin/no").rootfs(scratch.at("image"), false)).unwrap_err();
     assert_eq!(failure.code(), 127);
 }
