@@ -38,7 +38,12 @@ impl Failure {
 
     /// What to try next; empty where nothing better is known than the line itself.
     pub fn hint(&self) -> &'static str {
-        let Record { step, errno, .. } = self.0;
+        let Record { step, errno, call, .. } = self.0;
+        let of_option =
+            |(o, e, _): &&(&str, Errno, &str)| call.bytes() == o.as_bytes() && *e == errno;
+        if let Some((_, _, text)) = OPTION_HINTS.iter().find(of_option) {
+            return text;
+        }
         let fits = |(s, e, _): &&(Step, Option<Errno>, &str)| {
             *s == step && e.is_none_or(|known| known == errno)
         };
@@ -48,6 +53,16 @@ impl Failure {
 
 /// At the end of a hint that names more causes than one.
 pub const ASK_THE_DOCTOR: &str = "; `agent-shim doctor` tells which";
+
+/// By option and errno; asked first.
+#[rustfmt::skip] // a row a line
+const OPTION_HINTS: &[(&str, Errno, &str)] = &[
+    ("--git", Errno::ENOENT,  "the agent could make it, and git on the host would use it: mkdir it if it is hooks, else touch it"),
+    ("--git", Errno::ELOOP,   "git follows the link, and the agent may be able to write what it leads to: put the file or directory itself there"),
+    ("--git", Errno::EEXIST,  "git would take config and hooks from where it leads to, and makes none here: see what wrote it, and remove it"),
+    ("--git", Errno::E2BIG, "more submodules than are guarded: take one of them for the workspace, or empty those that are not needed (git submodule deinit)"),
+    ("--git", Errno(31),      "the agent may be able to write it by its other name: replace it by a copy"),
+];
 
 /// By step and errno (`None`: any); the first that fits is printed.
 #[rustfmt::skip] // a row a line

@@ -11,7 +11,7 @@ use crate::error::{Failure, errno_of};
 use crate::plan::{Identity, Plan};
 use crate::room::{self, Kind, Node};
 use crate::spec::{Base, Mode, Mount, Net, Spec, What};
-use crate::tree;
+use crate::{git, tree};
 
 /// Fills in the plan's nodes, environment and start directory.
 pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
@@ -32,6 +32,8 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
         mounts.push(bind("--home", &home, dir, Mode::Writable));
     }
     mounts.extend(spec.mounts.iter().cloned());
+    let repository = repository(workspace.as_deref(), spec, plan)?;
+    mounts.extend(repository.iter().cloned());
     if spec.net == Net::Host {
         plan.warnings.push("--net host: the agent reaches all that you reach".into());
     }
@@ -42,7 +44,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
         leads_out(mount, &mounts)?;
     }
     plan.nodes = tree::resolve(base(spec, plan)?, asked)?;
-    own_what_is_written(plan);
+    own_what_is_written(plan, workspace.as_deref(), &repository);
     let start = spec.start.clone().or(workspace).unwrap_or_else(|| match spec.base {
         Base::Bare => PathBuf::from("/"),
         // The host's root, which has no home of the agent's.
@@ -139,16 +141,40 @@ const NO_WORKSPACE: &[&str] = &["/usr", "/etc", "/bin", "/lib", "/boot", "/var/l
 /// File systems of the kernel: nothing in them is one.
 const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
+/// What guards the workspace's repository; a mount that was asked for at the same place counts.
+fn repository(
+    workspace: Option<&Path>,
+    spec: &Spec,
+    plan: &mut Plan,
+) -> Result<Vec<Mount>, Failure> {
+    let Some(dir) = workspace else { return Ok(Vec::new()) };
+    let (mut mounts, watch) = git::mounts(dir, spec.git, &mut plan.warnings)?;
+    plan.watch = watch;
+    mounts.retain(|own| !spec.mounts.iter().any(|asked| asked.dest == own.dest));
+    Ok(mounts)
+}
+
 /// As root, the agent is nobody: what it may write is shown to it as its own, and what it makes
-/// there is the owner's. For everyone else it is so already.
-fn own_what_is_written(plan: &mut Plan) {
+/// there is the owner's. For everyone else it is so already. Its repository is what the workspace
+/// is, read-only or not: git looks at the owner. But no more is: a directory of another owner,
+/// which the agent may have moved there, stays that owner's.
+fn own_what_is_written(plan: &mut Plan, workspace: Option<&Path>, repository: &[Mount]) {
     if !matches!(plan.identity, Identity::Unprivileged { .. })
         || !plan.made().contains(Layers::USERNS)
     {
         return;
     }
+    let path = |node: &Node| PathBuf::from(OsStr::from_bytes(node.path.to_bytes()));
+    let of_git = |path: &Path| repository.iter().any(|mount| mount.dest == path);
+    let owner = plan.nodes.iter().find_map(|node| match &node.kind {
+        Kind::Bind(bind) if Some(&*path(node)) == workspace => Some(bind.owner),
+        _ => None,
+    });
     for node in &mut plan.nodes {
+        let is_of_git = of_git(&path(node));
         let bind = match &mut node.kind {
+            Kind::Bind(bind) if is_of_git && Some(bind.owner) != owner => continue,
+            Kind::Bind(bind) if is_of_git => bind,
             Kind::Bind(bind) if matches!(bind.mode, Mode::Writable | Mode::Devices) => bind,
             Kind::Overlay(bind) => bind,
             _ => continue,

@@ -11,6 +11,7 @@
 //!   ◄── a record: failed ── or "ready" and its end: the agent was started
 //! ```
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -188,12 +189,13 @@ fn pinned(plan: &Plan) -> Result<Pins, Failure> {
     let pins = Pins::of(plan);
     let may = agent_init::sys::caps().is_ok_and(|sets| sets.effective & SYS_ADMIN != 0);
     if idmap::by_parent(plan) && plan.made().contains(Layers::MNT) && may {
-        let mut namespaces = Vec::new(); // one for each owner, while they are needed
+        let mut namespaces = BTreeMap::new(); // one for each owner, while they are needed
         pins.binds(plan, |owner| {
+            if let Some(namespace) = namespaces.get(&owner) {
+                return Ok(OwnedFd::as_raw_fd(namespace));
+            }
             let namespace = idmap::swapped(owner, plan.identity.ids())?;
-            let fd = namespace.as_raw_fd();
-            namespaces.push(namespace);
-            Ok(fd)
+            Ok(namespaces.entry(owner).or_insert(namespace).as_raw_fd())
         })?;
     }
     Ok(pins)

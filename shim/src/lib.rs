@@ -11,6 +11,7 @@ pub mod room;
 pub mod tree;
 
 pub mod furnish;
+pub mod git;
 pub mod plan;
 
 pub mod launch;

@@ -12,6 +12,7 @@ use agent_init::orders::{END_FD, Flags, HEADER, MAGIC, PROGRAM_FD};
 
 use crate::error::Failure;
 use crate::furnish;
+use crate::git::Watch;
 use crate::room::{self, Node};
 use crate::spec::{Net, Spec};
 use crate::sys;
@@ -166,6 +167,8 @@ pub struct Plan {
     pub grace: Duration,
     /// Descriptors that it keeps, and their numbers there: 3 or more, none twice.
     pub kept: Vec<(Arc<OwnedFd>, RawFd)>,
+    /// What is looked for after the run.
+    pub watch: Watch,
 }
 
 impl Plan {
@@ -193,6 +196,7 @@ impl Plan {
             warnings: Vec::new(),
             grace: spec.grace,
             kept: Vec::new(),
+            watch: Watch::default(),
         };
         plan.inner = inner_ids(spec, identity)?;
         furnish::room(spec, &mut plan)?;
@@ -358,6 +362,7 @@ mod tests {
             warnings: Vec::new(),
             grace: Duration::from_millis(1500),
             kept: Vec::new(),
+            watch: Watch::default(),
         }
     }
 

@@ -251,10 +251,12 @@ fn with_parents(tree: BTreeMap<Key, Entry>) -> Result<Vec<Node>, Failure> {
                     return Err(wrong(Errno::ENOENT));
                 }
                 for n in depth + 1..key.len() {
-                    let part = path_of(key.get(..n).unwrap_or(&[]));
-                    let part = CString::new(part.as_os_str().as_bytes());
-                    let part = part.map_err(|_| wrong(Errno::EINVAL))?;
-                    nodes.push(room::node(&part, Kind::Dir(0o755)));
+                    let part = key.get(..n).unwrap_or(&[]);
+                    let name = CString::new(path_of(part).as_os_str().as_bytes());
+                    let made =
+                        room::node(&name.map_err(|_| wrong(Errno::EINVAL))?, Kind::Dir(0o755));
+                    nodes.push(made.clone());
+                    above.push((part.to_vec(), made)); // others may lie in it
                 }
             }
             // The room's proc: only what was decided on the host, of files that are there.

@@ -27,16 +27,20 @@ pub fn run(options: Run) -> Result<u8, Failure> {
     if options.dry_run {
         return super::print(&tree::text(&plan.nodes)).map(|()| 0);
     }
-    for warning in plan.warnings.iter().filter(|_| !options.quiet) {
-        let line = one_line(warning);
-        let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: warning: {line}");
-    }
+    let warn = |lines: &[String]| {
+        for line in lines.iter().filter(|_| !options.quiet).map(|l| one_line(l)) {
+            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: warning: {line}");
+        }
+    };
+    warn(&plan.warnings);
 
     let signals = sys::signal_fd(&FORWARDED).at(Step::WAIT, "signalfd", "")?;
     let mut child = sandbox.start(&plan)?;
     log::info!("agent started, every layer read back");
     confine::shim();
-    Ok(code(child.wait_forwarding(signals.as_fd())?))
+    let end = child.wait_forwarding(signals.as_fd())?;
+    warn(&plan.watch.planted());
+    Ok(code(end))
 }
 
 /// The status of init is the agent's. If init itself was ended from outside, so was the agent.
