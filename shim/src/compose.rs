@@ -94,9 +94,9 @@ fn make(node: &Node, pin: RawFd) -> Call<()> {
         Kind::Proc => attach(node, at, pin, true),
         Kind::Device(..) | Kind::Mask(false) => attach(node, at, pin, false),
         Kind::Bind(bind) => attach(node, at, pin, bind.is_dir),
-        Kind::Overlay(_) => {
+        Kind::Overlay(bind) => {
             call("mkdir", sys::mkdir(at, 0o755))?;
-            overlay::make(&node.path, pin)
+            overlay::make(&node.path, pin, bind.bits)
         }
         Kind::Tmpfs => {
             let fd = call("fsmount", tmpfs(c"0755", NOSUID | NODEV))?;

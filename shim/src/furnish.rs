@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use agent_init::error::{Errno, Step};
@@ -29,6 +30,10 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
         mounts.push(bind("--workspace", dir, dir, Mode::Writable));
     }
     if let Some(dir) = &spec.home {
+        if !dir.is_dir() {
+            let object = dir.as_os_str().as_bytes();
+            return Err(Failure::new(Step::ROOM, "--home", object, Errno::ENOTDIR));
+        }
         mounts.push(bind("--home", &home, dir, Mode::Writable));
     }
     mounts.extend(spec.mounts.iter().cloned());
@@ -41,8 +46,8 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     let mut asked = Vec::new();
     for mount in &mounts {
         asked.push(tree::asked(mount)?);
-        leads_out(mount, &mounts)?;
     }
+    lead_out(spec, &mounts)?;
     plan.nodes = tree::resolve(base(spec, plan)?, asked)?;
     own_what_is_written(plan, workspace.as_deref(), &repository);
     let start = spec.start.clone().or(workspace).unwrap_or_else(|| match spec.base {
@@ -56,21 +61,33 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A source in a directory that the agent may write is the agent's to exchange: an earlier run may
-/// have put a link there that leads out of it, to what was never meant to be shown.
-fn leads_out(mount: &Mount, all: &[Mount]) -> Result<(), Failure> {
-    let What::Bind(source, _) = &mount.what else { return Ok(()) };
+/// A link in a directory that the agent may write is the agent's: an earlier run may have made it,
+/// to lead a source out of there, to what was never meant to be shown. Such a source is refused.
+fn lead_out(spec: &Spec, mounts: &[Mount]) -> Result<(), Failure> {
     let real = |path: &Path| path.canonicalize().unwrap_or_default();
-    let written = all.iter().filter_map(|m| match &m.what {
-        What::Bind(dir, Mode::Writable | Mode::Devices) => Some(real(dir)),
+    let binds = || {
+        mounts.iter().filter_map(|m| match &m.what {
+            What::Bind(source, mode) => Some((m.option, source.as_path(), *mode)),
+            _ => None,
+        })
+    };
+    let is_written = |mode| matches!(mode, Mode::Writable | Mode::Devices);
+    let written: Vec<PathBuf> =
+        binds().filter(|(.., m)| is_written(*m)).map(|b| real(b.1)).collect();
+    // These were resolved by now: as they were asked for.
+    let image = match &spec.base {
+        Base::Image { dir, .. } => Some(("--rootfs", dir.as_path())),
         _ => None,
-    });
-    let source_is = real(source);
-    let absolute = std::path::absolute(source).unwrap_or_default();
-    for dir in written.filter(|dir| !source_is.starts_with(dir)) {
-        if absolute.ancestors().any(|above| real(above).starts_with(&dir)) {
+    };
+    let workspace = spec.workspace.as_deref().map(|dir| ("--workspace", dir));
+    let sources = binds().map(|(option, source, _)| (option, source));
+    for (option, source) in sources.chain(image).chain(workspace) {
+        let (end, links) = (real(source), tree::links_on(source));
+        let leads_out =
+            |dir: &PathBuf| !end.starts_with(dir) && links.iter().any(|link| link.starts_with(dir));
+        if written.iter().any(leads_out) {
             let object = source.as_os_str().as_bytes();
-            return Err(Failure::new(Step::ROOM, mount.option, object, Errno::ELOOP));
+            return Err(Failure::new(Step::ROOM, option, object, Errno::ELOOP));
         }
     }
     Ok(())
@@ -92,7 +109,7 @@ fn base(spec: &Spec, plan: &Plan) -> Result<Vec<Node>, Failure> {
             let resolved = dir.canonicalize().map_err(|e| wrong(errno_of(&e)))?;
             // As root, an image's files are shown as the agent's: the host's own never are.
             let as_own = *overlay && matches!(plan.identity, Identity::Unprivileged { .. });
-            if as_own && resolved == Path::new("/") {
+            if as_own && is_root_of_the_host(&resolved) {
                 return Err(wrong(Errno::EBUSY));
             }
             let entries = room::image(&resolved, *overlay).map_err(|e| wrong(errno_of(&e)))?;
@@ -103,6 +120,12 @@ fn base(spec: &Spec, plan: &Plan) -> Result<Vec<Node>, Failure> {
         nodes.extend(resolver(&nodes));
     }
     Ok(nodes)
+}
+
+/// By whatever name: a bind of `/` has its inode.
+fn is_root_of_the_host(dir: &Path) -> bool {
+    let inode = |dir: &Path| dir.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    inode(dir) == inode(Path::new("/"))
 }
 
 /// Where the host asks for names.
@@ -123,8 +146,12 @@ fn workspace(dir: &Path, plan: &mut Plan) -> Result<PathBuf, Failure> {
         return Err(wrong(Errno::ENOTDIR));
     }
     // `/` and whatever else contains or is a directory of the system.
-    let of_the_system = |system: &&str| Path::new(system).starts_with(&resolved);
-    if NO_WORKSPACE.iter().any(of_the_system) || KERNEL.iter().any(|k| resolved.starts_with(k)) {
+    let of_the_system = |system: &&str| {
+        let system = Path::new(system).canonicalize().unwrap_or_else(|_| system.into());
+        system.starts_with(&resolved)
+    };
+    let within = |system: &&str| resolved.starts_with(system);
+    if NO_WORKSPACE.iter().any(of_the_system) || NOT_WITHIN.iter().any(within) {
         return Err(wrong(Errno::EBUSY));
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|h| h.canonicalize().ok());
@@ -136,10 +163,15 @@ fn workspace(dir: &Path, plan: &mut Plan) -> Result<PathBuf, Failure> {
     Ok(resolved)
 }
 
-/// Directories that are neither a workspace nor in one.
-const NO_WORKSPACE: &[&str] = &["/usr", "/etc", "/bin", "/lib", "/boot", "/var/lib", "/dev"];
-/// File systems of the kernel: nothing in them is one.
-const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
+/// What is no workspace, nor is what contains it: directories that others rely on.
+#[rustfmt::skip]
+const NO_WORKSPACE: &[&str] = &[
+    "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/local", "/bin", "/sbin", "/lib", "/etc", "/boot",
+    "/dev", "/home", "/opt", "/run", "/srv", "/tmp", "/var/lib", "/var/log", "/var/spool", "/var/tmp",
+];
+/// No workspace is in these.
+const NOT_WITHIN: &[&str] =
+    &["/proc", "/sys", "/dev", "/etc", "/boot", "/usr/bin", "/usr/lib", "/usr/sbin"];
 
 /// What guards the workspace's repository; a mount that was asked for at the same place counts.
 fn repository(
@@ -175,7 +207,8 @@ fn own_what_is_written(plan: &mut Plan, workspace: Option<&Path>, repository: &[
         let bind = match &mut node.kind {
             Kind::Bind(bind) if is_of_git && Some(bind.owner) != owner => continue,
             Kind::Bind(bind) if is_of_git => bind,
-            Kind::Bind(bind) if matches!(bind.mode, Mode::Writable | Mode::Devices) => bind,
+            // A socket: whose it is decides who may connect.
+            Kind::Bind(bind) if bind.mode != Mode::ReadOnly => bind,
             Kind::Overlay(bind) => bind,
             _ => continue,
         };

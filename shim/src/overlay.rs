@@ -15,7 +15,7 @@ use crate::room::Kind;
 use crate::sys::{self, NODEV, NOSUID};
 
 /// Where the layers lie while the room is filled.
-const LAYERS: &CStr = c".layers";
+const LAYERS: &CStr = c".agent-shim-layers";
 
 /// Relative to a directory of the overlay's own.
 const OPTIONS: &[(&CStr, &CStr)] = &[
@@ -50,12 +50,12 @@ pub fn end(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// An overlay over the pinned directory, at `path`, whose directory is there: one of the root's.
-pub fn make(path: &CStr, lower: RawFd) -> Call<()> {
+pub fn make(path: &CStr, lower: RawFd, bits: u32) -> Call<()> {
     call("chdir", sys::chdir(LAYERS))?;
     call("mkdir", sys::mkdir(relative(path), 0o700))?;
     call("chdir", sys::chdir(relative(path)))?;
     call("mkdir", sys::mkdir(c"lower", 0o700))?;
-    call("mkdir", sys::mkdir(c"upper", 0o755))?; // the mode of the overlay's root
+    call("mkdir", sys::mkdir(c"upper", bits))?; // the mode of the overlay's root
     call("mkdir", sys::mkdir(c"work", 0o700))?;
     call("move_mount", sys::attach(lower, c"lower"))?;
     let overlay = call("fsmount, overlay", sys::detached(c"overlay", OPTIONS, NOSUID | NODEV))?;

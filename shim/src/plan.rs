@@ -53,7 +53,8 @@ impl Identity {
         if uid != 0 {
             return Ok(Identity::Caller { uid, gid });
         }
-        if wanted.0 == 0 || !can_give && (spec.uid.is_some() || spec.gid.is_some()) {
+        if wanted.0 == 0 || wanted.1 == 0 || !can_give && (spec.uid.is_some() || spec.gid.is_some())
+        {
             let what = format!("--uid {}, --gid {}", wanted.0, wanted.1);
             return Err(Failure::new(Step::IDS, "setresuid", what, Errno::EPERM));
         }

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::plan::{Plan, Program};
@@ -79,7 +80,12 @@ fn step(nodes: &[Node], path: &Path) -> Option<Place> {
 
 /// PT_INTERP of an ELF file of 64 bits, or the word after `#!`.
 fn interpreter(file: &Path) -> Option<PathBuf> {
-    let mut file = File::open(file).ok()?;
+    // The agent may have put a FIFO in its place, whose open would wait for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let mut file = File::options().read(true).custom_flags(flags).open(file).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     let mut head = [0; 256];
     let len = file.read(&mut head).ok()?;
     let head = head.get(..len)?;

@@ -48,6 +48,8 @@ pub struct Bind {
     pub mode: Mode,
     /// Not a file, device or socket.
     pub is_dir: bool,
+    /// Permission bits on the host.
+    pub bits: u32,
     /// Device and inode: what is bound is that, or nothing is.
     pub inode: (u64, u64),
     /// User and group on the host.
@@ -61,7 +63,8 @@ impl Bind {
     pub fn new(source: CString, meta: &Metadata, mode: Mode) -> Bind {
         let inode = (meta.dev(), meta.ino());
         let owner = (meta.uid(), meta.gid());
-        Bind { source, mode, is_dir: meta.is_dir(), inode, owner, shown_as_own: false }
+        let bits = meta.mode() & 0o7777;
+        Bind { source, mode, is_dir: meta.is_dir(), bits, inode, owner, shown_as_own: false }
     }
 }
 

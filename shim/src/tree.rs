@@ -147,26 +147,97 @@ pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure>
             return Err(wrong(Errno::EEXIST));
         }
     }
-    for (key, hidden) in procs(&places) {
+    for (key, way) in ways(&places)? {
+        places.entry(key).or_insert(way);
+    }
+    for (key, hidden) in procs(places.iter().map(|(key, (option, kind))| (key, *option, kind))) {
         places.entry(key).or_insert(hidden);
     }
     for (key, (option, kind)) in places {
         put(&mut tree, key, option, kind)?;
     }
+    let all = tree.iter().map(|(key, entry)| (key, entry.option, &entry.node.kind));
+    for (key, (option, kind)) in procs(all) {
+        let name = CString::new(path_of(&key).as_os_str().as_bytes()).unwrap_or_default();
+        tree.entry(key).or_insert_with(|| Entry { node: room::node(&name, kind), option });
+    }
     with_parents(tree)
 }
 
+/// Within a bind that can be written, the directories above what lies in it: were they not mount
+/// points too, the agent could rename them and make others in their place, for the next run, or
+/// for the host, to take for the ones that were meant.
+fn ways(places: &BTreeMap<Key, Place>) -> Result<Vec<(Key, Place)>, Failure> {
+    let mut ways = Vec::new();
+    for (key, (option, kind)) in places {
+        if matches!(kind, Kind::Link(_) | Kind::File(_)) {
+            continue;
+        }
+        let above = (1..key.len()).rev().find_map(|n| Some((n, places.get(key.get(..n)?)?)));
+        let Some((depth, (_, Kind::Bind(bind)))) = above else { continue };
+        if !matches!(bind.mode, Mode::Writable | Mode::Devices) {
+            continue;
+        }
+        let root = Path::new(OsStr::from_bytes(bind.source.to_bytes()));
+        for n in depth + 1..key.len() {
+            let names = key.get(depth..n).unwrap_or(&[]).iter().map(|name| OsStr::from_bytes(name));
+            let source: PathBuf = std::iter::once(root.as_os_str()).chain(names).collect();
+            let wrong = |errno| refused(option, &path_of(key), errno);
+            let meta = source.symlink_metadata().map_err(|e| wrong(errno_of(&e)))?;
+            if meta.is_symlink() {
+                return Err(wrong(Errno::ELOOP));
+            }
+            let path = CString::new(source.into_os_string().into_vec());
+            let path = path.map_err(|_| wrong(Errno::EINVAL))?;
+            // Shown with the ids of the whole.
+            let way = Bind { owner: bind.owner, ..Bind::new(path, &meta, bind.mode) };
+            ways.push((key.get(..n).unwrap_or(&[]).to_vec(), (*option, Kind::Bind(way))));
+        }
+    }
+    Ok(ways)
+}
+
+/// The links that are followed on the way to `path`, each by its own path without links.
+pub fn links_on(path: &Path) -> Vec<PathBuf> {
+    let mut links = Vec::new();
+    let mut rest: Vec<_> =
+        std::path::absolute(path).unwrap_or_default().iter().rev().map(OsStr::to_owned).collect();
+    let mut here = PathBuf::from("/");
+    while let Some(name) = rest.pop() {
+        match name.as_bytes() {
+            b"." => continue,
+            b".." => {
+                here.pop();
+                continue;
+            }
+            _ => here.push(&name),
+        }
+        if let Ok(target) = here.read_link() {
+            if links.len() == MOST_LINKS {
+                break;
+            }
+            links.push(here.clone());
+            here.pop();
+            if target.is_absolute() {
+                here = PathBuf::from("/");
+            }
+            rest.extend(target.iter().rev().map(OsStr::to_owned));
+        }
+    }
+    links
+}
+
 /// Where a bind would bring a proc of the host along, as of `/`: a mask. proc_pid_mountinfo(5).
-fn procs(places: &BTreeMap<Key, Place>) -> Vec<(Key, Place)> {
+fn procs<'a>(binds: impl Iterator<Item = (&'a Key, &'static str, &'a Kind)>) -> Vec<(Key, Place)> {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     let points: Vec<PathBuf> = table.split(|b| *b == b'\n').filter_map(proc_point).collect();
     let mut masks = Vec::new();
-    for (key, (option, kind)) in places {
-        let Kind::Bind(bind) = kind else { continue };
+    for (key, option, kind) in binds {
+        let (Kind::Bind(bind) | Kind::Overlay(bind)) = kind else { continue };
         let source = Path::new(OsStr::from_bytes(bind.source.to_bytes()));
         for rest in points.iter().filter_map(|p| p.strip_prefix(source).ok()) {
             let rest = rest.iter().map(|name| name.as_bytes().to_vec());
-            masks.push((key.iter().cloned().chain(rest).collect(), (*option, Kind::Mask(true))));
+            masks.push((key.iter().cloned().chain(rest).collect(), (option, Kind::Mask(true))));
         }
     }
     masks
@@ -221,6 +292,13 @@ fn put(
     kind: Kind,
 ) -> Result<(), Failure> {
     let beneath = |k: &Key| k.starts_with(&key);
+    let own = tree.get(&key).map(|entry| &entry.node.kind);
+    if own == Some(&Kind::Proc) {
+        return Err(refused(option, &path_of(&key), Errno::EBUSY)); // init asks it what is in force
+    }
+    if matches!((own, &kind), (Some(Kind::Mask(_)), Kind::Mask(_))) {
+        return Ok(()); // it is masked already
+    }
     let replaced = tree.iter().any(|(k, e)| beneath(k) && e.option.is_empty());
     tree.retain(|k, e| !(beneath(k) && e.option.is_empty()));
     if matches!(kind, Kind::Mask(_)) && replaced {
@@ -321,9 +399,21 @@ fn path_of(key: &[Vec<u8>]) -> PathBuf {
 /// The tree as `--dry-run` prints it: a node a line.
 pub fn text(nodes: &[Node]) -> String {
     let wide = nodes.iter().map(|n| n.path.count_bytes()).max().unwrap_or(0).min(50);
+    let above = |node: &Node| {
+        let beneath = |n: &&Node| {
+            Path::new(OsStr::from_bytes(node.path.to_bytes()))
+                .starts_with(OsStr::from_bytes(n.path.to_bytes()))
+        };
+        nodes.iter().filter(beneath).any(|n| n.access.contains(Access::WRITE_FILE))
+    };
     let line = |n: &Node| {
         let path = n.path.to_bytes().escape_ascii().to_string();
-        let writable = if n.access.contains(Access::WRITE_FILE) { "rw" } else { "ro" };
+        let writable = match &n.kind {
+            Kind::Bind(bind) if matches!(bind.mode, Mode::ReadOnly | Mode::Socket) => "ro",
+            Kind::Mask(_) => "ro",
+            _ if above(n) => "rw",
+            _ => "ro",
+        };
         format!("{path:<wide$}  {writable}  {}\n", what(&n.kind))
     };
     nodes.iter().map(line).collect()
