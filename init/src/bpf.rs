@@ -295,7 +295,7 @@ impl Ranges {
     }
 
     const fn push(&mut self, first: u32, rule: Rule) {
-        if self.len > 0 && self.list[self.len - 1].rule.equals_plainly(&rule) {
+        if self.len > 0 && self.list[self.len - 1].rule.equals(&rule) {
             return;
         }
         self.list[self.len] = Range { first, rule };

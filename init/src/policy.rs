@@ -93,6 +93,10 @@ const TIOCCONS: u32 = 0x541d;
 const TIOCSETD: u32 = 0x5423;
 const TIOCVHANGUP: u32 = 0x5437;
 
+// linux/fs.h
+const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
 // linux/sched.h: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME, 0x80, is part of the exit signal.
 const CLONE_NEW: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
@@ -101,6 +105,12 @@ const CLONE_NEW: u32 =
 const S_IFMT: u32 = 0xf000;
 const S_IFCHR: u32 = 0x2000;
 const S_IFBLK: u32 = 0x6000;
+
+/// S_ISUID, S_ISGID. In a directory of the host, what has them would outlive the room, where nosuid does not reach.
+const SET_ID: u32 = 0o4000 | 0o2000;
+
+// asm-generic/fcntl.h: a file may be made, else the mode is not looked at. O_CREAT, and O_TMPFILE without O_DIRECTORY.
+const MAKES: u32 = 0o100 | 0o20_000_000;
 
 // linux/socket.h, linux/net.h, linux/in.h, linux/netlink.h
 const AF_UNIX: u32 = 1;
@@ -189,12 +199,18 @@ pub const AGENT: &[Row] = &[
     row("preadv2",                  "file-io",     ALLOW,  "read and write open files"),
     row("pwritev2",                 "file-io",     ALLOW,  "read and write open files"),
 
-    row("open",                     "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
+    rule("open",                    "file-open",   &[
+        When(&[AnyBit(2, SET_ID), AnyBit(1, MAKES)], EPERM),
+    ], ALLOW, "paths are decided elsewhere; never a set-uid or set-gid file, which a writable directory of the host would keep"),
     row("close",                    "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
-    row("creat",                    "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
-    row("openat",                   "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
+    rule("creat",                   "file-open",   &[
+        When(&[AnyBit(1, SET_ID)], EPERM),
+    ], ALLOW, "as open"),
+    rule("openat",                  "file-open",   &[
+        When(&[AnyBit(3, SET_ID), AnyBit(2, MAKES)], EPERM),
+    ], ALLOW, "as open"),
     row("close_range",              "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
-    row("openat2",                  "file-open",   ALLOW,  "flags only narrow what openat allows, and openat is not filtered either"),
+    row("openat2",                  "file-open",   ENOSYS, "flags and mode are behind a pointer; callers fall back to openat"),
 
     row("stat",                     "file-stat",   ALLOW,  "metadata reads; the mount namespace decides what exists"),
     row("fstat",                    "file-stat",   ALLOW,  "metadata reads; the mount namespace decides what exists"),
@@ -229,8 +245,12 @@ pub const AGENT: &[Row] = &[
 
     row("truncate",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("ftruncate",                "file-attr",   ALLOW,  "own files; DAC decides"),
-    row("chmod",                    "file-attr",   ALLOW,  "own files; DAC decides"),
-    row("fchmod",                   "file-attr",   ALLOW,  "own files; DAC decides"),
+    rule("chmod",                   "file-attr",   &[
+        When(&[AnyBit(1, SET_ID)], EPERM),
+    ], ALLOW, "own files; DAC decides; never set-uid or set-gid, as open: a directory cannot get it either (g+s, git init --shared)"),
+    rule("fchmod",                  "file-attr",   &[
+        When(&[AnyBit(1, SET_ID)], EPERM),
+    ], ALLOW, "as chmod"),
     row("chown",                    "file-attr",   ALLOW,  "own files; DAC decides"),
     row("fchown",                   "file-attr",   ALLOW,  "own files; DAC decides"),
     row("lchown",                   "file-attr",   ALLOW,  "own files; DAC decides"),
@@ -251,9 +271,13 @@ pub const AGENT: &[Row] = &[
     row("utimes",                   "file-attr",   ALLOW,  "own files; DAC decides"),
     row("fchownat",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("futimesat",                "file-attr",   ALLOW,  "own files; DAC decides"),
-    row("fchmodat",                 "file-attr",   ALLOW,  "own files; DAC decides"),
+    rule("fchmodat",                "file-attr",   &[
+        When(&[AnyBit(2, SET_ID)], EPERM),
+    ], ALLOW, "as chmod"),
     row("utimensat",                "file-attr",   ALLOW,  "own files; DAC decides"),
-    row("fchmodat2",                "file-attr",   ALLOW,  "own files; DAC decides"),
+    rule("fchmodat2",               "file-attr",   &[
+        When(&[AnyBit(2, SET_ID)], EPERM),
+    ], ALLOW, "as chmod"),
     row("setxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
     row("getxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
     row("listxattrat",              "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
@@ -263,9 +287,11 @@ pub const AGENT: &[Row] = &[
 
     rule("mknod",                   "file-node",   &[
         When(&[Masked(1, S_IFMT, &[S_IFCHR, S_IFBLK])], EPERM),
-    ], ALLOW, "FIFO, socket and regular nodes for mkfifo(1); device nodes have no use in a room"),
+        When(&[AnyBit(1, SET_ID)], EPERM),
+    ], ALLOW, "FIFO, socket and regular nodes for mkfifo(1); device nodes have no use in a room; set-uid or set-gid as open"),
     rule("mknodat",                 "file-node",   &[
         When(&[Masked(2, S_IFMT, &[S_IFCHR, S_IFBLK])], EPERM),
+        When(&[AnyBit(2, SET_ID)], EPERM),
     ], ALLOW, "as mknod"),
 
     row("name_to_handle_at",        "file-handle", ALLOW,  "gives an opaque handle; opening one is refused"),
@@ -526,8 +552,8 @@ pub const AGENT: &[Row] = &[
     row("sendmmsg",                 "net",         ALLOW,  "on sockets that socket allowed"),
 
     rule("ioctl",                   "ioctl",       &[
-        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP])], EPERM),
-    ], ALLOW, "terminals, FIONREAD, FICLONE; never input injection or line disciplines (TIOCSTI TIOCLINUX TIOCCONS TIOCSETD TIOCVHANGUP)"),
+        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])], EPERM),
+    ], ALLOW, "terminals, FIONREAD, FICLONE; never input injection or line disciplines (TIOCSTI TIOCLINUX TIOCCONS TIOCSETD TIOCVHANGUP), nor flags of the host's files (chattr)"),
 
     rule("personality",             "self",        &[
         When(&[Low(0, &[PER_LINUX, PER_QUERY])], ALLOW),
@@ -691,16 +717,55 @@ impl Policy {
     }
 }
 
+impl When {
+    const fn equals(&self, When(tests, verdict): &When) -> bool {
+        let mut same = self.0.len() == tests.len() && self.1.code() == verdict.code();
+        let mut i = 0;
+        while same && i < tests.len() {
+            same = self.0[i].equals(&tests[i]);
+            i += 1;
+        }
+        same
+    }
+}
+
+impl Test {
+    const fn equals(&self, other: &Test) -> bool {
+        match (*self, *other) {
+            (Low(n, a), Low(m, b)) => n == m && is_same(a, b),
+            (Masked(n, x, a), Masked(m, y, b)) => n == m && x == y && is_same(a, b),
+            (AnyBit(n, a), AnyBit(m, b)) => n == m && a == b,
+            (Whole(n, a), Whole(m, b)) => n == m && a == b,
+            _ => false,
+        }
+    }
+}
+
+const fn is_same(a: &[u32], b: &[u32]) -> bool {
+    let (mut same, mut i) = (a.len() == b.len(), 0);
+    while same && i < a.len() {
+        same = a[i] == b[i];
+        i += 1;
+    }
+    same
+}
+
 impl Rule {
     /// The same verdict whatever the arguments are.
     pub const fn always(verdict: Verdict) -> Rule {
         Rule { clauses: &[], otherwise: verdict }
     }
 
-    /// Whether neither rule asks for an argument and both give the same verdict.
-    pub(crate) const fn equals_plainly(&self, other: &Rule) -> bool {
-        self.clauses.is_empty()
-            && other.clauses.is_empty()
-            && self.otherwise.code() == other.otherwise.code()
+    /// Whether both ask the same, in the same order, with the same verdicts.
+    pub(crate) const fn equals(&self, other: &Rule) -> bool {
+        let (ours, theirs) = (self.clauses, other.clauses);
+        let mut same =
+            ours.len() == theirs.len() && self.otherwise.code() == other.otherwise.code();
+        let mut i = 0;
+        while same && i < ours.len() {
+            same = ours[i].equals(&theirs[i]);
+            i += 1;
+        }
+        same
     }
 }

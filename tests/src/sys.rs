@@ -1,5 +1,6 @@
 //! The system calls of the tests, typed: the one file of the crate with `unsafe`.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -17,6 +18,35 @@ pub fn call(number: i64, args: [i64; 5]) -> Result<i64, i32> {
     let [a, b, c, d, e] = args;
     // SAFETY: by the contract above no memory is passed.
     check(unsafe { libc::syscall(number, a, b, c, d, e, 0) })
+}
+
+/// An argument of [`read_call`].
+#[derive(Clone, Copy, Debug)]
+pub enum Arg<'a> {
+    /// A number.
+    N(i64),
+    /// A path.
+    Path(&'a CStr),
+    /// A structure of 64-bit members, or a smaller one at its beginning.
+    Words(&'a [u64]),
+}
+
+/// A raw system call that reads the memory it is given, and writes none.
+pub fn read_call(number: i64, args: [Arg; 4]) -> Result<i64, i32> {
+    let [a, b, c, d] = args.map(|arg| match arg {
+        Arg::N(number) => number,
+        Arg::Path(path) => path.as_ptr().expose_provenance().cast_signed() as i64,
+        Arg::Words(words) => words.as_ptr().expose_provenance().cast_signed() as i64,
+    });
+    // SAFETY: by the contract above the kernel only reads, from memory that outlives the call.
+    check(unsafe { libc::syscall(number, a, b, c, d, 0, 0) })
+}
+
+/// linkat(2) of what a link of /proc/self/fd leads to.
+pub fn link(from: &CStr, to: &CStr) -> Result<i64, i32> {
+    let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+    // SAFETY: both strings outlive the call.
+    check(unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), follow) }.into())
 }
 
 /// pidfd_open(2); `None` if there is no such process.

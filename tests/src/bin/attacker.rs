@@ -1,6 +1,7 @@
 //! What a hostile agent does, in a room. The first argument names the attack; each try prints
 //! `WHAT: ok`, or `WHAT: N` with the errno. What it had for an effect is for the test to see.
 
+use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ fn main() {
         Some("namespaces") => namespaces(),
         Some("loopback") => loopback(),
         Some("fill") => fill(),
+        Some("setid") => set_id(args.get(1).map_or("/tmp", String::as_str)),
         Some("zombie") => zombie(),
         Some("fds") => descriptors(),
         Some("tcp") => tcp(number(1)),
@@ -229,4 +231,65 @@ fn fill() {
     }
     let create = |n: &i32| std::fs::File::create(format!("/tmp/{n}")).is_ok();
     println!("files {}", (0..100_000).take_while(create).count());
+}
+
+/// Every call that gives a file its mode, with set-uid and with set-gid; also where a comparison of
+/// the wrong width, or of the whole mode, would look past it. Each makes a file of its own in `dir`.
+fn set_id(dir: &str) {
+    use sys::Arg::{N, Path, Words};
+    let here = N(libc::AT_FDCWD.into());
+    let create = i64::from(libc::O_CREAT | libc::O_WRONLY);
+    let name = |name: String| CString::new(format!("{dir}/{name}")).unwrap_or_default();
+    let create_at =
+        |path: &CStr| sys::read_call(libc::SYS_openat, [here, Path(path), N(create), N(0o755)]);
+    for mode in [0o4755, 0o2755, 0o6755, 0o104_755, 0o4755 | 1 << 32] {
+        let regular = N(mode | i64::from(libc::S_IFREG));
+        let how = [create.cast_unsigned(), mode.cast_unsigned() & 0o7777, 0];
+        let m = N(mode);
+        for (way, number) in [
+            ("chmod", libc::SYS_chmod),
+            ("fchmod", libc::SYS_fchmod),
+            ("fchmodat", libc::SYS_fchmodat),
+            ("fchmodat2", libc::SYS_fchmodat2),
+            ("open", libc::SYS_open),
+            ("openat", libc::SYS_openat),
+            ("unnamed", libc::SYS_openat),
+            ("creat", libc::SYS_creat),
+            ("mknod", libc::SYS_mknod),
+            ("mknodat", libc::SYS_mknodat),
+            ("openat2", libc::SYS_openat2),
+        ] {
+            let path = name(format!("{way}-{mode:o}"));
+            let file = Path(&path);
+            let fd = if way.contains("chmod") { create_at(&path).unwrap_or(-1) } else { -1 };
+            let args = match way {
+                "chmod" | "creat" => [file, m, N(0), N(0)],
+                "fchmod" => [N(fd), m, N(0), N(0)],
+                "fchmodat" | "fchmodat2" => [here, file, m, N(0)],
+                "open" => [file, N(create), m, N(0)],
+                "openat" => [here, file, N(create | 1 << 32), m],
+                "mknod" => [file, regular, N(0), N(0)],
+                "mknodat" => [here, file, regular, N(0)],
+                "openat2" => [here, file, Words(&how), N(24)],
+                _ => {
+                    say(format!("{way} {mode:o}"), unnamed(dir, mode, &path));
+                    continue;
+                }
+            };
+            say(format!("{way} {mode:o}"), sys::read_call(number, args));
+        }
+    }
+    let fd = create_at(&name("flags".to_owned())).unwrap_or(-1);
+    let set_flags = [N(fd), N(0x4008_6602), Words(&[0x40]), N(0)]; // FS_IOC_SETFLAGS, FS_NODUMP_FL
+    say("FS_IOC_SETFLAGS", sys::read_call(libc::SYS_ioctl, set_flags));
+}
+
+/// A file that gets its mode before it has a name.
+fn unnamed(dir: &str, mode: i64, path: &CStr) -> Result<i64, i32> {
+    use sys::Arg::{N, Path};
+    let dir = CString::new(dir).unwrap_or_default();
+    let (here, flags) = (N(libc::AT_FDCWD.into()), libc::O_TMPFILE | libc::O_WRONLY);
+    let fd = sys::read_call(libc::SYS_openat, [here, Path(&dir), N(flags.into()), N(mode)])?;
+    let from = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+    sys::link(&from, path)
 }
