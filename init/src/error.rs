@@ -1,6 +1,9 @@
 //! A step that failed: what it was, and the record of it that crosses the report pipe.
 
+use core::ffi::CStr;
 use core::fmt;
+
+use crate::sys::Words;
 
 /// An error number as the kernel gave it, 1..=4095; 0 where no call failed but a read-back did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -19,7 +22,7 @@ macro_rules! errnos {
 errnos! {
     EPERM ENOENT ESRCH EBADF ECHILD EDQUOT EFBIG EINTR E2BIG ENOEXEC EAGAIN EACCES ENOTDIR EINVAL
     EISDIR EMFILE ENOTTY ENOSPC ENOSYS EOPNOTSUPP EUSERS EBUSY EEXIST ELOOP ENAMETOOLONG ENODEV
-    ENOTSOCK EROFS ESTALE
+    ENOTSOCK EROFS ESTALE EIO ENOMEM EPIPE ETXTBSY
 }
 
 /// The primitive that failed, by its name in messages.
@@ -76,6 +79,7 @@ steps! {
     CHDIR       = 35, "start directory", "where the agent starts";
     KEEP        = 36, "kept descriptor", "a descriptor that the agent keeps";
     OVERLAY     = 37, "overlay",      "a writable layer over a directory of an image";
+    OPTIONS     = 38, "options",      "the command line of agent-init alone";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.
@@ -111,39 +115,45 @@ impl<const N: usize> fmt::Debug for Text<N> {
     }
 }
 
-/// What failed in a step, as init carries it: borrowed words, copied only when it is reported.
+/// What failed in a step, as init carries it: borrowed words, copied only when it is reported. Thin
+/// pointers, as it is returned by every function: fat ones make init a tenth larger.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Error {
     /// As the kernel gave it; 0 when a read-back found a layer not in force.
     pub errno: Errno,
     /// The call and what it was done to: `mount(tmpfs)`.
-    pub what: &'static str,
+    pub what: Words,
     /// Instead of the latter, for example a path of the orders; empty if `what` says it all.
-    pub object: &'static [u8],
+    pub object: Words,
 }
 
 impl Error {
+    /// A call failed.
+    pub const fn new(errno: Errno, what: &'static CStr, object: &'static CStr) -> Error {
+        Error { errno, what: Words::of(what), object: Words::of(object) }
+    }
+
     /// A read-back found that `what` is not in force, whatever the calls returned.
-    pub const fn not_in_force(what: &'static str) -> Error {
-        Error { errno: Errno(0), what: READ_BACK, object: what.as_bytes() }
+    pub const fn not_in_force(what: &'static CStr) -> Error {
+        Error::new(Errno(0), READ_BACK_CALL, what)
     }
 }
 
 /// Shorthand for `map_err`: the errno of a call becomes an [`Error`] with its circumstances.
 pub trait At<T> {
     /// Names the call, with what it was done to in brackets.
-    fn at(self, what: &'static str) -> Result<T, Error>;
+    fn at(self, what: &'static CStr) -> Result<T, Error>;
     /// Names the call and what it was done to.
-    fn at_object(self, what: &'static str, object: &'static [u8]) -> Result<T, Error>;
+    fn at_object(self, what: &'static CStr, object: &'static CStr) -> Result<T, Error>;
 }
 
 impl<T> At<T> for Result<T, Errno> {
-    fn at(self, what: &'static str) -> Result<T, Error> {
-        self.at_object(what, b"")
+    fn at(self, what: &'static CStr) -> Result<T, Error> {
+        self.at_object(what, c"")
     }
 
-    fn at_object(self, what: &'static str, object: &'static [u8]) -> Result<T, Error> {
-        self.map_err(|errno| Error { errno, what, object })
+    fn at_object(self, what: &'static CStr, object: &'static CStr) -> Result<T, Error> {
+        self.map_err(|errno| Error::new(errno, what, object))
     }
 }
 
@@ -152,8 +162,12 @@ impl<T> At<T> for Result<T, Errno> {
 pub struct Failure {
     /// The primitive.
     pub step: Step,
-    /// What failed in it.
-    pub error: Error,
+    /// As in [`Error`].
+    pub errno: Errno,
+    /// As in [`Error`].
+    pub what: Words,
+    /// As in [`Error`].
+    pub object: Words,
 }
 
 /// Shorthand for `map_err`: names the step.
@@ -164,12 +178,31 @@ pub trait During<T> {
 
 impl<T> During<T> for Result<T, Error> {
     fn during(self, step: Step) -> Result<T, Failure> {
-        self.map_err(|error| Failure { step, error })
+        self.map_err(|error| Failure::new(step, error))
+    }
+}
+
+impl Failure {
+    /// `error` in `step`.
+    pub fn new(step: Step, error: Error) -> Failure {
+        let Error { errno, what, object } = error;
+        Failure { step, errno, what, object }
+    }
+
+    /// The exit status that says it: DESIGN §8.
+    pub fn code(&self) -> i32 {
+        match (self.step, self.errno) {
+            (Step::EXEC, Errno::ENOENT | Errno::ENOTDIR) => 127,
+            (Step::EXEC, Errno::EACCES | Errno::ENOEXEC | Errno::EPERM) => 126,
+            _ => crate::report::HARNESS_FAILED,
+        }
     }
 }
 
 /// The call of an error that a read-back found.
 pub const READ_BACK: &str = "read-back";
+/// The same, for [`Error`].
+pub const READ_BACK_CALL: &CStr = c"read-back";
 
 /// A step that failed, as it crosses the report pipe: 96 bytes, no pointer, no padding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,12 +230,13 @@ impl Record {
 }
 
 impl From<&Failure> for Record {
-    fn from(Failure { step, error }: &Failure) -> Record {
-        let what = error.what.as_bytes().strip_suffix(b")").unwrap_or(error.what.as_bytes());
+    fn from(Failure { step, errno, what, object }: &Failure) -> Record {
+        let (what, object) = (what.bytes(), object.bytes());
+        let what = what.strip_suffix(b")").unwrap_or(what);
         let end = what.iter().position(|b| *b == b'(').unwrap_or(what.len());
         let (call, named) = (what.get(..end).unwrap_or(what), what.get(end + 1..).unwrap_or(b""));
-        let object = if error.object.is_empty() { named } else { error.object };
-        Record { step: *step, errno: error.errno, call: Text::new(call), object: Text::new(object) }
+        let object = if object.is_empty() { named } else { object };
+        Record { step: *step, errno: *errno, call: Text::new(call), object: Text::new(object) }
     }
 }
 

@@ -82,9 +82,9 @@ pub fn rights(abi: usize) -> Access {
 
 /// Asks for the ABI. Below [`LEAST_ABI`] the launch ends, unless best effort was ordered.
 fn abi(room: &Room) -> Result<usize, Error> {
-    let abi = sys::landlock_abi().at("landlock_create_ruleset(version)")?;
+    let abi = sys::landlock_abi().at(c"landlock_create_ruleset(version)")?;
     if abi < LEAST_ABI && !room.orders.flags().contains(Flags::BEST_EFFORT) {
-        return Err(Errno::EOPNOTSUPP).at("landlock_create_ruleset(ABI below 6)");
+        return Err(Errno::EOPNOTSUPP).at(c"landlock_create_ruleset(ABI below 6)");
     }
     Ok(abi)
 }
@@ -99,21 +99,21 @@ pub fn apply(room: &mut Room) -> Result<(), Error> {
     let handled = rights(abi);
     let tcp = if no_tcp(room, abi) { TCP } else { 0 };
     let attr: &[u64] = if tcp == 0 { &[handled.bits()] } else { &[handled.bits(), tcp] };
-    let ruleset = sys::landlock_create_ruleset(attr).at("landlock_create_ruleset(files)")?;
+    let ruleset = sys::landlock_create_ruleset(attr).at(c"landlock_create_ruleset(files)")?;
     for (access, path) in room.orders.grants() {
         let parent = match open_grant(room, path) {
             Err(Errno::ENOENT) => continue, // nothing there to grant
-            other => other.at_object("open", path.to_bytes())?,
+            other => other.at_object(c"open", path)?,
         };
         sys::landlock_add_path(ruleset, parent, access & handled.bits())
-            .at_object("landlock_add_rule", path.to_bytes())?;
-        sys::close(parent).at_object("close", path.to_bytes())?;
+            .at_object(c"landlock_add_rule", path)?;
+        sys::close(parent).at_object(c"close", path)?;
     }
     // The control of the read-back: only Landlock will refuse it.
-    let control = sys::open(OPEN_TO_ALL, libc::O_WRONLY).at("open(/proc/self/timerslack_ns)")?;
-    sys::close(control).at("close(/proc/self/timerslack_ns)")?;
-    sys::landlock_restrict_self(ruleset).at("landlock_restrict_self")?;
-    sys::close(ruleset).at("close(ruleset)")
+    let control = sys::open(OPEN_TO_ALL, libc::O_WRONLY).at(c"open(/proc/self/timerslack_ns)")?;
+    sys::close(control).at(c"close(/proc/self/timerslack_ns)")?;
+    sys::landlock_restrict_self(ruleset).at(c"landlock_restrict_self")?;
+    sys::close(ruleset).at(c"close(ruleset)")
 }
 
 /// Outside of a room a name may be a link: the layer without the mount namespace.
@@ -134,17 +134,17 @@ fn no_tcp(room: &Room, abi: usize) -> bool {
 pub fn verify(room: &mut Room) -> Result<(), Error> {
     let list = |path| sys::open(path, libc::O_RDONLY | libc::O_DIRECTORY);
     if sys::open(OPEN_TO_ALL, libc::O_WRONLY) != Err(Errno::EACCES) {
-        return Err(Error::not_in_force("/proc/self/timerslack_ns can be written"));
+        return Err(Error::not_in_force(c"/proc/self/timerslack_ns can be written"));
     }
     if no_tcp(room, abi(room)?) && sys::bind_tcp() != Err(Errno::EACCES) {
-        return Err(Error::not_in_force("TCP can be bound"));
+        return Err(Error::not_in_force(c"TCP can be bound"));
     }
     let mut granted = room.orders.grants();
     let lists =
         |(access, _): &(u64, _)| Access::from_bits_retain(*access).contains(Access::READ_DIR);
     if let Some((_, path)) = granted.find(lists) {
-        let fd = list(path).at_object("open", path.to_bytes())?;
-        sys::close(fd).at_object("close", path.to_bytes())?;
+        let fd = list(path).at_object(c"open", path)?;
+        sys::close(fd).at_object(c"close", path)?;
     }
     Ok(())
 }
@@ -158,12 +158,12 @@ pub fn apply_scopes(room: &mut Room) -> Result<(), Error> {
     // no file could be linked or renamed to another directory, whatever the first domain grants.
     let refer = Access::REFER.bits();
     let ruleset =
-        sys::landlock_create_ruleset(&[refer, 0, SCOPES]).at("landlock_create_ruleset(scopes)")?;
-    let root = sys::open(c"/", libc::O_PATH).at("open(/)")?;
-    sys::landlock_add_path(ruleset, root, refer).at("landlock_add_rule(/, REFER)")?;
-    sys::close(root).at("close(/)")?;
-    sys::landlock_restrict_self(ruleset).at("landlock_restrict_self(scopes)")?;
-    sys::close(ruleset).at("close(ruleset)")
+        sys::landlock_create_ruleset(&[refer, 0, SCOPES]).at(c"landlock_create_ruleset(scopes)")?;
+    let root = sys::open(c"/", libc::O_PATH).at(c"open(/)")?;
+    sys::landlock_add_path(ruleset, root, refer).at(c"landlock_add_rule(/, REFER)")?;
+    sys::close(root).at(c"close(/)")?;
+    sys::landlock_restrict_self(ruleset).at(c"landlock_restrict_self(scopes)")?;
+    sys::close(ruleset).at(c"close(ruleset)")
 }
 
 /// A signal to the init, which has the same id, is refused.
@@ -171,7 +171,7 @@ pub fn verify_scopes(room: &mut Room) -> Result<(), Error> {
     if abi(room)? < 6 || sys::kill(sys::getppid(), 0) == Err(Errno::EPERM) {
         return Ok(());
     }
-    Err(Error::not_in_force("signal scope"))
+    Err(Error::not_in_force(c"signal scope"))
 }
 
 #[cfg(test)]

@@ -108,6 +108,10 @@ impl Layers {
     /// Profile `full`: all of them.
     pub const FULL: Layers = Layers::WITH_LANDLOCK.union(Layers::CAPS).union(Layers::SECCOMP);
 
+    /// Profile `self` of agent-init alone: what a process can do to itself.
+    pub const SELF: Layers =
+        Layers::NNP.union(Layers::LANDLOCK).union(Layers::CAPS).union(Layers::SECCOMP);
+
     /// The set and all that it stands on.
     pub fn with_needs(self) -> Layers {
         LAYERS.iter().filter(|l| self.contains(l.flag)).fold(self, |set, l| set | l.needs)

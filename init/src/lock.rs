@@ -2,7 +2,7 @@
 
 use crate::error::{At, During, Error, Failure, Step};
 use crate::layers::Layers;
-use crate::orders::{Orders, PROGRAM_FD, REPORT_FD};
+use crate::orders::{Flags, Orders, PROGRAM_FD, REPORT_FD};
 use crate::status::Status;
 use crate::{caps, landlock, no_new_privs, place, process, rlimit, seccomp, sys};
 
@@ -12,26 +12,36 @@ use crate::{caps, landlock, no_new_privs, place, process, rlimit, seccomp, sys};
 pub struct Room {
     /// As received from the shim, checked.
     pub orders: Orders<'static>,
-    /// The report pipe.
-    pub report_fd: sys::Fd,
+    /// The report pipe; alone, none.
+    pub report_fd: Option<sys::Fd>,
     /// The program, if it is a descriptor.
     pub program_fd: sys::Fd,
     /// `/proc/self/status`; -1 until it was opened.
     pub status_fd: sys::Fd,
     /// What was last read of it.
     pub last: Status,
+    /// Whether init had what it takes to empty the bounding set and to lock the securebits.
+    pub had_setpcap: bool,
 }
 
 impl Room {
     /// A room that nothing is known of but its orders.
-    pub const fn new(orders: Orders<'static>) -> Room {
+    pub fn new(orders: Orders<'static>) -> Room {
+        let alone = orders.flags().contains(Flags::ALONE);
         Room {
             orders,
-            report_fd: REPORT_FD,
+            report_fd: (!alone).then_some(REPORT_FD),
             program_fd: PROGRAM_FD,
             status_fd: -1,
             last: Status::EMPTY,
+            had_setpcap: true,
         }
+    }
+
+    /// Whether there is no shim, and no room but the container that init is in.
+    #[inline(never)]
+    pub fn is_alone(&self) -> bool {
+        self.orders.flags().contains(Flags::ALONE)
     }
 
     /// The layers to put in force.
@@ -42,21 +52,21 @@ impl Room {
     /// Opens the status file of this process.
     pub fn open_status(&mut self) -> Result<(), Error> {
         self.status_fd =
-            sys::open(c"/proc/self/status", libc::O_RDONLY).at("open(/proc/self/status)")?;
+            sys::open(c"/proc/self/status", libc::O_RDONLY).at(c"open(/proc/self/status)")?;
         Ok(())
     }
 
     /// The status file as it is now.
     pub fn status(&mut self) -> Result<&Status, Error> {
         let fd = self.status_fd;
-        self.last.read(|to| sys::read_start(fd, to)).at("pread64(/proc/self/status)")?;
+        self.last.read(|to| sys::read_start(fd, to)).at(c"pread64(/proc/self/status)")?;
         Ok(&self.last)
     }
 
     /// The same by read(2), which works once: the offset moves. For PID 1 under its own filter.
     pub fn status_by_read(&mut self) -> Result<&Status, Error> {
         let fd = self.status_fd;
-        self.last.read(|to| sys::read(fd, to)).at("read(/proc/self/status)")?;
+        self.last.read(|to| sys::read(fd, to)).at(c"read(/proc/self/status)")?;
         Ok(&self.last)
     }
 }

@@ -30,8 +30,10 @@ use crate::sys;
 pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor2");
 /// Words before the tables.
 pub const HEADER: usize = 19;
+/// The word that holds the grace.
+pub const GRACE: usize = 12;
 /// The first of the counts.
-const COUNTS: usize = 13;
+pub const COUNTS: usize = 13;
 /// The descriptor that init finds the orders at.
 pub const ORDERS_FD: i32 = 3;
 /// The descriptor that init reports a failed step on; it closes when the agent was started.
@@ -57,6 +59,10 @@ bitflags! {
         const TERMINAL = 1 << 3;
         /// Landlock refuses TCP, to be used where the host's network is in the room unasked.
         const NO_TCP = 1 << 4;
+        /// There is no shim and no room of its own: orders of `argv`.
+        const ALONE = 1 << 5;
+        /// Signals go to the agent's process group: alone, they go to its process.
+        const GROUP = 1 << 6;
     }
 }
 
@@ -79,6 +85,23 @@ struct Tables {
 pub struct Orders<'a> {
     words: &'a [u64],
     at: Tables,
+}
+
+/// A table of rows of two words.
+struct Pairs<'a> {
+    orders: &'a Orders<'a>,
+    at: usize,
+    end: usize,
+}
+
+impl Iterator for Pairs<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        let n = self.at;
+        self.at += 2;
+        (n < self.end).then(|| (self.orders.word(n), self.orders.word(n + 1)))
+    }
 }
 
 /// Where the tables lie; `None` if they do not lie within `words`.
@@ -113,9 +136,9 @@ fn tables(words: &[u64]) -> Option<Tables> {
 impl<'a> Orders<'a> {
     /// Maps the block behind [`ORDERS_FD`], closes the descriptor, checks the block.
     pub fn receive() -> Result<Orders<'static>, Error> {
-        let words = sys::map_words(ORDERS_FD).at("mmap(descriptor 3)")?;
-        sys::close(ORDERS_FD).at("close(descriptor 3)")?;
-        Orders::check(words).ok_or(Errno::EINVAL).at("check(the block)")
+        let words = sys::map_words(ORDERS_FD).at(c"mmap(descriptor 3)")?;
+        sys::close(ORDERS_FD).at(c"close(descriptor 3)")?;
+        Orders::check(words).ok_or(Errno::EINVAL).at(c"check(the block)")
     }
 
     /// Checks the block and turns offsets into pointers. `None`: another version, another size
@@ -140,6 +163,7 @@ impl<'a> Orders<'a> {
         sys::ends_in_nul(words).then_some(Orders { words, at })
     }
 
+    #[inline(never)]
     fn word(&self, n: usize) -> u64 {
         self.words.get(n).copied().unwrap_or(0)
     }
@@ -150,11 +174,13 @@ impl<'a> Orders<'a> {
     }
 
     /// The layers to put in force. Bits of a later version are kept: they fail the read-back.
+    #[inline(never)]
     pub fn layers(&self) -> Layers {
         Layers::from_bits_retain(u32::try_from(self.word(2)).unwrap_or(u32::MAX))
     }
 
     /// Variations of this launch.
+    #[inline(never)]
     pub fn flags(&self) -> Flags {
         Flags::from_bits_retain(self.word(3))
     }
@@ -171,19 +197,20 @@ impl<'a> Orders<'a> {
 
     /// Milliseconds between SIGTERM and SIGKILL for what the agent leaves behind.
     pub fn grace(&self) -> u64 {
-        self.word(12)
+        self.word(GRACE)
     }
 
     /// Resource and limit, soft and hard alike; getrlimit(2).
     pub fn rlimits(&self) -> impl Iterator<Item = (u64, u64)> {
-        (self.at.rlimits..self.at.kept).step_by(2).map(|n| (self.word(n), self.word(n + 1)))
+        Pairs { orders: self, at: self.at.rlimits, end: self.at.kept }
     }
 
     /// Descriptors that the agent keeps: where init has them, in a row, and where the agent wants
     /// them. The row contains no number that is wanted: see `process::place_kept`.
     pub fn kept(&self) -> impl Iterator<Item = (sys::Fd, sys::Fd)> {
-        let number = |n| i32::try_from(self.word(n)).unwrap_or(-1);
-        (self.at.kept..self.at.accesses).step_by(2).map(move |n| (number(n), number(n + 1)))
+        let number = |word: u64| i32::try_from(word).unwrap_or(-1);
+        let pairs = Pairs { orders: self, at: self.at.kept, end: self.at.accesses };
+        pairs.map(move |(at, wanted)| (number(at), number(wanted)))
     }
 
     /// The agent's start directory.

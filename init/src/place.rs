@@ -1,6 +1,6 @@
 //! Where init is: all that follows rests on it. Read-backs of what the shim built.
 
-use crate::error::{At, Errno, Error, READ_BACK};
+use crate::error::{At, Error};
 use crate::layers::{Layers, NAMESPACES};
 use crate::lock::Room;
 use crate::sys;
@@ -14,14 +14,13 @@ pub fn verify_namespaces(room: &mut Room) -> Result<(), Error> {
         if !room.layers().contains(ns.flag) {
             continue;
         }
-        let file = ns.file.to_bytes();
-        let inode = sys::inode(ns.file).at_object("stat", file)?;
+        let inode = sys::inode(ns.file).at_object(c"stat", ns.file)?;
         if inode == room.orders.host_namespace(n) {
-            return Err(Errno(0)).at_object(READ_BACK, file);
+            return Err(Error::not_in_force(ns.file));
         }
     }
     if room.layers().contains(Layers::PID) && sys::getpid() != 1 {
-        return Err(Error::not_in_force("init is not PID 1"));
+        return Err(Error::not_in_force(c"init is not PID 1"));
     }
     Ok(())
 }
@@ -29,28 +28,28 @@ pub fn verify_namespaces(room: &mut Room) -> Result<(), Error> {
 /// The agent's start directory, by the agent's rights: Landlock is on, no capability is left.
 pub fn apply_start(room: &mut Room) -> Result<(), Error> {
     let start = room.orders.start();
-    sys::chdir(start).at_object("chdir", start.to_bytes())
+    sys::chdir(start).at_object(c"chdir", start)
 }
 
 /// `.` is the directory that was asked for, under whatever name.
 pub fn verify_start(room: &mut Room) -> Result<(), Error> {
     let start = room.orders.start();
-    let wanted = sys::file(start).at_object("stat", start.to_bytes())?;
-    match sys::file(c".").at("stat(.)")? == wanted {
+    let wanted = sys::file(start).at_object(c"stat", start)?;
+    match sys::file(c".").at(c"stat(.)")? == wanted {
         true => Ok(()),
-        false => Err(Error { errno: Errno(0), what: READ_BACK, object: start.to_bytes() }),
+        false => Err(Error::not_in_force(start)),
     }
 }
 
 /// The root is a tmpfs, and the start directory lies in it.
 pub fn verify_root(room: &mut Room) -> Result<(), Error> {
-    if room.layers().contains(Layers::MNT) && sys::fs_magic(c"/").at("statfs(/)")? != TMPFS {
-        return Err(Error::not_in_force("/ is no tmpfs"));
+    if room.layers().contains(Layers::MNT) && sys::fs_magic(c"/").at(c"statfs(/)")? != TMPFS {
+        return Err(Error::not_in_force(c"/ is no tmpfs"));
     }
     let mut cwd = [0; 4096];
-    sys::getcwd(&mut cwd).at("getcwd")?;
+    sys::getcwd(&mut cwd).at(c"getcwd")?;
     if cwd[0] != b'/' {
-        return Err(Error::not_in_force("the start directory"));
+        return Err(Error::not_in_force(c"the start directory"));
     }
     Ok(())
 }

@@ -87,6 +87,8 @@ const PID_1: u32 = 1; // agent-init, which has the agent's uid
 const NULL: u64 = 0;
 
 // asm-generic/ioctls.h
+const TIOCGPGRP: u32 = 0x540f;
+const TIOCSPGRP: u32 = 0x5410;
 const TIOCSTI: u32 = 0x5412;
 const TIOCLINUX: u32 = 0x541c;
 const TIOCCONS: u32 = 0x541d;
@@ -660,6 +662,9 @@ pub const INIT: &[Row] = &[
     row("wait4",      "reap",   ALLOW, "takes every zombie of the room, and the agent's status"),
     row("ppoll",      "signal", ALLOW, "sleeps until a signal arrives, the shim dies, or the grace is over"),
     row("kill",       "signal", ALLOW, "forwards a signal to the agent; ends what is left of the room"),
+    rule("ioctl", "signal", &[
+        When(&[Low(1, &[TIOCGPGRP, TIOCSPGRP])], ALLOW),
+    ], Verdict::Kill, "after a stop, the agent gets its terminal back: agent-init alone"),
     row("read",       "signal", ALLOW, "the next signal; the status file, once: whether this filter is on"),
     row("write",      "report", ALLOW, "the agent may go on; a step that failed; the record of the end"),
     row("close",      "report", ALLOW, "its ends of the pipes"),

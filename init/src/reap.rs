@@ -18,6 +18,21 @@ pub const FORWARDED: [i32; 9] = [
     libc::SIGWINCH,
 ];
 
+/// Alone, as tini does, all are passed on but these: what only a fault of init's own can mean, what
+/// the terminal says to a process in the background, and SIGCHLD.
+const KEPT: [i32; 10] = [
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+    libc::SIGSYS,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCHLD,
+];
+
 /// Those that cut the grace short.
 const IMPATIENT: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
@@ -59,10 +74,18 @@ pub struct Watch {
     pub agent: i32,
     /// A signalfd of every signal.
     pub signals: Fd,
-    /// A pidfd of the shim.
+    /// A pidfd of the shim; alone, -1.
     pub shim: Fd,
+    /// Init's own, and its process group.
+    pub pid: i32,
+    /// See `pid`.
+    pub group: i32,
     /// Whether init is PID 1 of the room's own pid namespace: all in it are its to end.
     pub is_pid_1: bool,
+    /// Whether there is no shim.
+    pub alone: bool,
+    /// Whether signals go to the agent's group, not to it alone.
+    pub to_group: bool,
     /// Milliseconds.
     pub grace: u64,
 }
@@ -105,8 +128,8 @@ impl Watch {
                         return Ok((status, pass.is_last));
                     }
                 }
-                Event::Signal(signal) if FORWARDED.contains(&signal) => self.forward(signal),
-                Event::Signal(_) | Event::TimeOut => {}
+                Event::Signal(signal) => self.forward(signal),
+                Event::TimeOut => {}
             }
         }
     }
@@ -178,7 +201,8 @@ impl Watch {
     fn reap(&self) -> Result<Pass, Errno> {
         let mut pass = Pass::default();
         loop {
-            match sys::reap() {
+            match sys::reap(self.has_jobs()) {
+                Ok(Some((pid, status))) if status & 0xff == STOPPED => self.stopped(pid),
                 Ok(Some((pid, status))) if pid == self.agent => pass.agent = Some(status),
                 Ok(Some(_)) => pass.others = pass.others.saturating_add(1),
                 Ok(None) => return Ok(pass),
@@ -191,11 +215,40 @@ impl Watch {
         }
     }
 
-    /// To the group; to the process alone while it has not made its group yet.
+    /// To the group, where ordered; to the process alone while it has not made its group yet.
     fn forward(&self, signal: i32) {
-        if sys::kill(-self.agent, signal).is_err() {
+        let kept = if self.alone { KEPT.contains(&signal) } else { !FORWARDED.contains(&signal) };
+        if kept {
+            return;
+        }
+        if signal == libc::SIGCONT && self.has_jobs() {
+            self.continued();
+        }
+        if !self.to_group || sys::kill(-self.agent, signal).is_err() {
             let _ended = sys::kill(self.agent, signal);
         }
+    }
+
+    /// Whether a shell that waits for init should see the agent stop: alone, and not PID 1, which
+    /// nobody could continue.
+    fn has_jobs(&self) -> bool {
+        self.alone && !self.is_pid_1
+    }
+
+    /// Ctrl-Z stops the agent's group, which is in the foreground, and not init: so it does itself.
+    fn stopped(&self, pid: i32) {
+        if pid == self.agent {
+            let _stopped = sys::kill(self.pid, libc::SIGSTOP);
+        }
+    }
+
+    /// Where the shell has put init's group in the foreground, init passes that on. All of the agent's
+    /// group goes on.
+    fn continued(&self) {
+        if sys::foreground(0) == Ok(self.group) {
+            let _gone = sys::set_foreground(0, self.agent);
+        }
+        let _ended = sys::kill(-self.agent, libc::SIGCONT);
     }
 
     /// Everything in the pid namespace but PID 1; without one, the agent's process group is all
@@ -209,6 +262,9 @@ impl Watch {
         !self.is_pid_1 && sys::kill(-self.agent, 0) == Err(Errno::ESRCH)
     }
 }
+
+/// wait(2), WIFSTOPPED: the low byte of the status.
+const STOPPED: i32 = 0x7f;
 
 /// wait(2): the status of a process as a shell gives it.
 pub fn exit_code(status: i32) -> i32 {

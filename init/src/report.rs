@@ -1,7 +1,7 @@
-//! What init says to the shim: "ready" just before execve, and a record of a failed step.
+//! What init says to the shim (alone, on stderr): "ready" just before execve, and a record of a failed step.
 
 use crate::error::{Errno, Failure, Record, Step, Text};
-use crate::sys;
+use crate::{say, sys};
 
 /// The status of init when a step failed: DESIGN §8.
 pub const HARNESS_FAILED: i32 = 125;
@@ -10,13 +10,19 @@ pub const HARNESS_FAILED: i32 = 125;
 pub const READY: Record =
     Record { step: Step::EXEC, errno: Errno(0), call: Text::EMPTY, object: Text::EMPTY };
 
-/// Writes [`READY`].
-pub fn ready(pipe: sys::Fd) -> Result<usize, Errno> {
-    sys::write(pipe, sys::record_bytes(&READY))
+/// Writes [`READY`]. Alone, there is nobody to tell.
+pub fn ready(pipe: Option<sys::Fd>) -> Result<(), Errno> {
+    pipe.map_or(Ok(0), |pipe| sys::write(pipe, sys::record_bytes(&READY))).map(drop)
 }
 
 /// Writes the record: 96 bytes, less than PIPE_BUF, so it arrives whole. With nobody to read
-/// it there is nothing left to do but to end, which the callers do.
-pub fn send(pipe: sys::Fd, failure: &Failure) {
-    let _unread = sys::write(pipe, sys::record_bytes(&Record::from(failure)));
+/// it there is nothing left to do but to end, which the callers do. Alone, a line says it.
+pub fn send(pipe: Option<sys::Fd>, failure: &Failure) -> Result<(), Errno> {
+    match pipe {
+        Some(pipe) => sys::write(pipe, sys::record_bytes(&Record::from(failure))).map(drop),
+        None => {
+            say::failure(failure);
+            Ok(())
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::sys;
 /// Sets soft and hard limit alike; where the hard limit is lower already, it stays.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
     for (resource, limit) in room.orders.rlimits() {
-        sys::set_rlimit(resource, limit).at("prlimit64")?;
+        sys::set_rlimit(resource, limit).at(c"prlimit64")?;
     }
     Ok(())
 }
@@ -15,9 +15,9 @@ pub fn apply(room: &mut Room) -> Result<(), Error> {
 /// No limit is above what was ordered.
 pub fn verify(room: &mut Room) -> Result<(), Error> {
     for (resource, limit) in room.orders.rlimits() {
-        let (soft, hard) = sys::get_rlimit(resource).at("prlimit64")?;
+        let (soft, hard) = sys::get_rlimit(resource).at(c"prlimit64")?;
         if soft > limit || hard > limit {
-            return Err(Error::not_in_force("a limit is higher"));
+            return Err(Error::not_in_force(c"a limit is higher"));
         }
     }
     Ok(())

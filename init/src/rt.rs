@@ -2,16 +2,25 @@
 
 use core::arch::{asm, global_asm};
 
+use agent_init::sys::Strings;
+
 #[cfg(target_arch = "x86_64")]
 global_asm!(
     ".globl _start",
     "_start:",
     "xor ebp, ebp", // the outermost frame: x86-64 psABI §3.4.1
+    "mov rdi, rsp", // argc, argv, envp
     "and rsp, -16",
     "call {}",
     "ud2",
-    sym super::start,
+    sym enter,
 );
+
+extern "C" fn enter(stack: *const u64) -> ! {
+    // SAFETY: the stack pointer as it was at the entry.
+    let (argv, envp) = unsafe { Strings::of_stack(stack) };
+    super::start(argv, envp)
+}
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

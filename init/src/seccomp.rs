@@ -12,7 +12,7 @@ const MODE_FILTER: usize = 2;
 
 /// The agent's filter, in the agent's process: last of all, as it refuses the calls used before.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
-    let set = |program: &[SockFilter]| sys::set_filter(program).at("seccomp(agent)");
+    let set = |program: &[SockFilter]| sys::set_filter(program).at(c"seccomp(agent)");
     if !room.orders.flags().contains(Flags::MARKED) {
         return set(&AGENT_PROGRAM);
     }
@@ -24,17 +24,17 @@ pub fn apply(room: &mut Room) -> Result<(), Error> {
 /// The kernel says that a filter is on, and a call that it would grant is refused.
 pub fn verify(_: &mut Room) -> Result<(), Error> {
     if sys::seccomp_mode() != Ok(MODE_FILTER) {
-        return Err(Error::not_in_force("Seccomp"));
+        return Err(Error::not_in_force(c"Seccomp"));
     }
     if sys::unshare_nothing().is_ok() {
-        return Err(Error::not_in_force("unshare is open"));
+        return Err(Error::not_in_force(c"unshare is open"));
     }
     Ok(())
 }
 
 /// PID 1's own filter, once the agent's process exists: what is not in it kills the room.
 pub fn apply_own(_: &mut Room) -> Result<(), Error> {
-    sys::set_filter(&INIT_PROGRAM).at("seccomp(init)")
+    sys::set_filter(&INIT_PROGRAM).at(c"seccomp(init)")
 }
 
 /// `read` of the status file, open since the start, is all that the filter leaves to ask with.
@@ -42,5 +42,5 @@ pub fn verify_own(room: &mut Room) -> Result<(), Error> {
     if room.status_by_read()?.decimal("Seccomp") == Some(MODE_FILTER as u64) {
         return Ok(());
     }
-    Err(Error::not_in_force("Seccomp of init"))
+    Err(Error::not_in_force(c"Seccomp of init"))
 }

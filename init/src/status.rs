@@ -1,5 +1,7 @@
 //! The lines of `/proc/self/status` that are read back. proc_pid_status(5).
 
+use core::ffi::CStr;
+
 use crate::error::Errno;
 
 /// A reading of the file. It is about 1.5 KiB long; what lies past 4 KiB is not looked at.
@@ -25,10 +27,10 @@ impl Status {
 
     /// The value of `name:` as digits of `radix`; `None` if there is no such line or value.
     #[inline(never)]
-    fn number(&self, name: &str, radix: u64) -> Option<u64> {
+    fn number(&self, name: &[u8], radix: u64) -> Option<u64> {
         let text = self.text.get(..self.len)?;
         let mut lines = text.split(|b| *b == b'\n');
-        let line = lines.find_map(|l| l.strip_prefix(name.as_bytes())?.strip_prefix(b":"))?;
+        let line = lines.find_map(|l| l.strip_prefix(name)?.strip_prefix(b":"))?;
         let digits = line.trim_ascii();
         if digits.is_empty() {
             return None;
@@ -41,17 +43,22 @@ impl Status {
 
     /// A set: hexadecimal.
     pub fn hex(&self, name: &str) -> Option<u64> {
-        self.number(name, 16)
+        self.number(name.as_bytes(), 16)
+    }
+
+    /// A set, by a name that an error can hold.
+    pub fn set(&self, name: &CStr) -> Option<u64> {
+        self.number(name.to_bytes(), 16)
     }
 
     /// A mask of permission bits: octal.
     pub fn octal(&self, name: &str) -> Option<u64> {
-        self.number(name, 8)
+        self.number(name.as_bytes(), 8)
     }
 
     /// A count or mode: decimal.
     pub fn decimal(&self, name: &str) -> Option<u64> {
-        self.number(name, 10)
+        self.number(name.as_bytes(), 10)
     }
 }
 

@@ -165,6 +165,51 @@ pub fn record_from(bytes: &[u8; RECORD]) -> Record {
     unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() }
 }
 
+/// A string by its address alone.
+#[derive(Clone, Copy)]
+pub struct Words(&'static u8);
+
+impl Words {
+    /// The same string.
+    pub const fn of(string: &'static CStr) -> Words {
+        // SAFETY: a string has at least its NUL.
+        Words(unsafe { &*string.as_ptr().cast::<u8>() })
+    }
+
+    /// Without the NUL.
+    pub fn bytes(self) -> &'static [u8] {
+        string_at((&raw const *self.0).expose_provenance()).to_bytes()
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Words) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Words {}
+
+impl core::fmt::Debug for Words {
+    fn fmt(&self, f: &mut core::fmt::Formatter) -> core::fmt::Result {
+        core::fmt::Debug::fmt(&self.bytes().escape_ascii(), f)
+    }
+}
+
+/// The NUL-terminated string at an address of this program's that never changes. Not by
+/// `CStr::from_ptr`: core's own calls strlen through a table, which would be a writable segment.
+fn string_at(at: usize) -> &'static CStr {
+    let at = core::ptr::with_exposed_provenance::<u8>(at);
+    // SAFETY: the callers pass the address of such a string.
+    unsafe {
+        let mut len = 0;
+        while at.add(len).read() != 0 {
+            len += 1;
+        }
+        CStr::from_bytes_with_nul_unchecked(core::slice::from_raw_parts(at, len + 1))
+    }
+}
+
 /// Whether every string in `block` ends within it.
 pub fn ends_in_nul(block: &[u64]) -> bool {
     block.last().is_some_and(|w| w.to_ne_bytes().last() == Some(&0))
@@ -179,6 +224,93 @@ pub fn string_in(block: &[u64], at: u64) -> &CStr {
     // SAFETY: the string begins within `block` and ends at the latest with its last byte, which is
     // NUL; words are plain initialised memory, borrowed for as long as the string.
     unsafe { CStr::from_ptr(block.as_ptr().byte_add(word(offset)).cast()) }
+}
+
+/// Strings of the initial stack, argv or envp: their addresses, each a NUL-terminated string that
+/// is there for good. elf(5), x86-64 psABI §3.4.1.
+#[derive(Clone, Copy, Debug)]
+pub struct Strings(&'static [u64]);
+
+impl Strings {
+    /// argv and envp.
+    ///
+    /// # Safety
+    /// `stack` is where the stack pointer was at the entry of the program.
+    pub unsafe fn of_stack(stack: *const u64) -> (Strings, Strings) {
+        // SAFETY: the kernel has put there argc, so many addresses of strings, NULL, the addresses
+        // of the environment, NULL; nothing of it is changed later.
+        unsafe {
+            let argc = word(stack.read());
+            let envp = stack.add(argc + 2);
+            let envc = (0..).take_while(|n| envp.add(*n).read() != 0).count();
+            let strings = |at, len| Strings(core::slice::from_raw_parts(at, len));
+            (strings(stack.add(1), argc), strings(envp, envc))
+        }
+    }
+
+    /// Copies that are never freed.
+    #[cfg(test)]
+    pub fn leaked(strings: &[&str]) -> Strings {
+        let leak = |s: &&str| {
+            let string = std::ffi::CString::new(*s).expect("no NUL");
+            string.into_raw().expose_provenance() as u64
+        };
+        Strings(strings.iter().map(leak).collect::<std::vec::Vec<_>>().leak())
+    }
+
+    /// How many.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Their bytes together, NULs too.
+    pub fn size(self) -> usize {
+        self.iter().map(|string| string.count_bytes() + 1).sum()
+    }
+
+    /// Those from number `n` on.
+    pub fn from(self, n: usize) -> Strings {
+        Strings(self.0.get(n..).unwrap_or_default())
+    }
+
+    /// Number `n`.
+    pub fn get(self, n: usize) -> Option<&'static CStr> {
+        self.0.get(n).map(|at| string_at(word(*at)))
+    }
+
+    /// One after the other.
+    pub fn iter(self) -> impl Iterator<Item = &'static CStr> {
+        (0..self.len()).filter_map(move |n| self.get(n))
+    }
+}
+
+/// The string from byte `n` on; `None` past its end.
+pub fn rest_of(string: &'static CStr, n: usize) -> Option<&'static CStr> {
+    let rest = string.to_bytes_with_nul().get(n..).filter(|rest| !rest.is_empty())?;
+    // SAFETY: a rest of a NUL-terminated string is one, at the least its NUL.
+    Some(unsafe { CStr::from_bytes_with_nul_unchecked(rest) })
+}
+
+/// mmap(2), anonymous: that many words of zero, for good.
+pub fn new_words(count: usize) -> Result<&'static mut [u64], Errno> {
+    let (prot, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let size = count.checked_mul(8).ok_or(Errno::ENOMEM)?;
+    // SAFETY: a new mapping at an address that the kernel chooses: no memory of ours is affected.
+    let at =
+        check(unsafe { sc::syscall6(nr::MMAP, 0, size, int(prot), int(flags), usize::MAX, 0) })?;
+    let at = core::ptr::with_exposed_provenance_mut::<u64>(at);
+    // SAFETY: `size` bytes are mapped at `at`, page-aligned, read and write, never unmapped, and
+    // referred to by nothing else.
+    Ok(unsafe { core::slice::from_raw_parts_mut(at, count) })
+}
+
+/// The same memory, byte by byte.
+pub fn bytes_of(words: &mut [u64]) -> &mut [u8] {
+    let size = size_of_val(words);
+    // SAFETY: a word is eight bytes, of which any are valid; the borrow goes over to the result.
+    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size) }
 }
 
 /// fstat(2) and mmap(2): the whole file behind `fd`, private and writable, for good.
@@ -209,6 +341,15 @@ pub fn inode(path: &CStr) -> Result<u64, Errno> {
 
 /// stat(2), only device and inode: what tells one file from every other.
 pub fn file(path: &CStr) -> Result<(u64, u64), Errno> {
+    stat(path).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// stat(2), only whether it is a directory.
+pub fn is_dir(path: &CStr) -> Result<bool, Errno> {
+    stat(path).map(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+fn stat(path: &CStr) -> Result<libc::stat, Errno> {
     // SAFETY: an all-zero `stat` is valid (integers only).
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     let to = (&raw mut stat).expose_provenance();
@@ -217,7 +358,7 @@ pub fn file(path: &CStr) -> Result<(u64, u64), Errno> {
         sc::syscall4(nr::NEWFSTATAT, int(libc::AT_FDCWD), path.as_ptr().expose_provenance(), to, 0)
     };
     check(ret)?;
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(stat)
 }
 
 /// chdir(2).
@@ -269,6 +410,18 @@ pub fn setsid() -> Result<i32, Errno> {
 pub fn getsid() -> Result<i32, Errno> {
     // SAFETY: no memory is passed.
     check(unsafe { sc::syscall1(nr::GETSID, 0) }).map(to_int)
+}
+
+/// getpgid(2) of the caller.
+pub fn getpgid() -> Result<i32, Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall1(nr::GETPGID, 0) }).map(to_int)
+}
+
+/// setpgid(2): the caller leads a process group of its own.
+pub fn set_own_group() -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { sc::syscall2(nr::SETPGID, 0, 0) }).map(drop)
 }
 
 /// umask(2); it cannot fail.
@@ -338,10 +491,12 @@ pub fn fork() -> Result<i32, Errno> {
     check(unsafe { sc::syscall5(nr::CLONE, int(libc::SIGCHLD), 0, 0, 0, 0) }).map(to_int)
 }
 
-/// wait4(2), WNOHANG, of any child: `None` when no more has ended; pid and status otherwise.
-pub fn reap() -> Result<Option<(i32, i32)>, Errno> {
+/// wait4(2), WNOHANG, of any child: `None` when no more has ended; pid and status otherwise. Those
+/// that have stopped are told too if `stopped`.
+pub fn reap(stopped: bool) -> Result<Option<(i32, i32)>, Errno> {
     let mut status = 0i32;
-    let flags = int(libc::WNOHANG | libc::__WALL);
+    let stopped = if stopped { libc::WUNTRACED } else { 0 };
+    let flags = int(libc::WNOHANG | libc::__WALL | stopped);
     // SAFETY: the kernel writes one int to `status`; no rusage is asked for.
     let ret = unsafe {
         sc::syscall4(nr::WAIT4, usize::MAX, (&raw mut status).expose_provenance(), flags, 0)
@@ -372,14 +527,14 @@ pub fn pipe() -> Result<(Fd, Fd), Errno> {
 /// A time of ppoll(2), which writes back what is left of it: seconds, nanoseconds.
 pub type Time = [u64; 2];
 
-/// ppoll(2), POLLIN: which of `fds` can be read, or have ended; -1 never is. None of them: `time`
-/// is over. Without a time it waits for as long as it takes.
-pub fn poll<const N: usize>(fds: [Fd; N], time: Option<&mut Time>) -> Result<[bool; N], Errno> {
+/// ppoll(2), POLLIN: which of two descriptors can be read, or have ended; -1 never is. None of them:
+/// `time` is over. Without a time it waits for as long as it takes.
+pub fn poll(fds: [Fd; 2], time: Option<&mut Time>) -> Result<[bool; 2], Errno> {
     let mut polls = fds.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
     let at = polls.as_mut_ptr().expose_provenance();
     let until = time.map_or(0, |time| time.as_mut_ptr().expose_provenance());
-    // SAFETY: the kernel reads and writes N pollfds and, if there is one, the timespec; no mask.
-    check(unsafe { sc::syscall5(nr::PPOLL, at, N, until, 0, 8) })?;
+    // SAFETY: the kernel reads and writes two pollfds and, if there is one, the timespec; no mask.
+    check(unsafe { sc::syscall5(nr::PPOLL, at, polls.len(), until, 0, 8) })?;
     Ok(polls.map(|poll| poll.revents != 0))
 }
 
@@ -389,20 +544,34 @@ pub fn take_terminal(fd: Fd) -> Result<(), Errno> {
     check(unsafe { sc::syscall3(nr::IOCTL, int(fd), TIOCSCTTY, 0) }).map(drop)
 }
 
-/// ioctl(2), TIOCGSID and TIOCGPGRP: session and foreground process group of the caller's
-/// controlling terminal. ENOTTY: it is another one, or none.
-pub fn terminal_of(fd: Fd) -> Result<(i32, i32), Errno> {
-    let ask = |request| {
-        let mut id = 0i32;
-        // SAFETY: the kernel writes one int.
-        check(unsafe {
-            sc::syscall3(nr::IOCTL, int(fd), request, (&raw mut id).expose_provenance())
-        })?;
-        Ok(id)
-    };
-    Ok((ask(TIOCGSID)?, ask(TIOCGPGRP)?))
+/// ioctl(2), TIOCGSID: the session of the caller's controlling terminal. ENOTTY: it is another
+/// one, or none.
+pub fn terminal_session(fd: Fd) -> Result<i32, Errno> {
+    ask_terminal(fd, TIOCGSID)
+}
+
+/// ioctl(2), TIOCGPGRP: the process group in the foreground of it.
+pub fn foreground(fd: Fd) -> Result<i32, Errno> {
+    ask_terminal(fd, TIOCGPGRP)
+}
+
+fn ask_terminal(fd: Fd, request: usize) -> Result<i32, Errno> {
+    let mut id = 0i32;
+    let to = (&raw mut id).expose_provenance();
+    // SAFETY: the kernel writes one int.
+    check(unsafe { sc::syscall3(nr::IOCTL, int(fd), request, to) })?;
+    Ok(id)
+}
+
+/// ioctl(2), TIOCSPGRP: this process group is in the foreground of the caller's terminal. Of a
+/// caller that is not, SIGTTOU must be blocked.
+pub fn set_foreground(fd: Fd, group: i32) -> Result<(), Errno> {
+    let at = (&raw const group).expose_provenance();
+    // SAFETY: the kernel reads one int.
+    check(unsafe { sc::syscall3(nr::IOCTL, int(fd), TIOCSPGRP, at) }).map(drop)
 }
 // asm-generic/ioctls.h
+const TIOCSPGRP: usize = 0x5410;
 const TIOCSCTTY: usize = 0x540e;
 const TIOCGPGRP: usize = 0x540f;
 const TIOCGSID: usize = 0x5429;
@@ -491,6 +660,15 @@ pub fn is_dumpable() -> Result<bool, Errno> {
 /// prctl(2), PR_SET_CHILD_SUBREAPER: orphans come to the caller though it is not PID 1.
 pub fn set_subreaper() -> Result<(), Errno> {
     prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0).map(drop)
+}
+
+/// prctl(2), PR_GET_CHILD_SUBREAPER.
+pub fn is_subreaper() -> Result<bool, Errno> {
+    let mut on = 0i32;
+    let to = (&raw mut on).expose_provenance();
+    // SAFETY: the kernel writes one int.
+    check(unsafe { sc::syscall5(nr::PRCTL, int(libc::PR_GET_CHILD_SUBREAPER), to, 0, 0, 0) })?;
+    Ok(on != 0)
 }
 
 /// prctl(2), PR_SET_NO_NEW_PRIVS.

@@ -572,11 +572,16 @@ fn numbers_outside_the_table_are_answered_as_the_contract_says() {
 /// PID 1's list: of SECURITY.md §4, what it does use.
 #[test] // seen to fail with a row for open
 fn pid_1_may_wait_signal_report_and_end() {
-    let list = "wait4 ppoll kill write read close exit_group";
+    let list = "wait4 ppoll kill write read close exit_group ioctl";
     let allowed: BTreeSet<&str> = list.split(' ').collect();
     let table: BTreeSet<&str> = INIT_POLICY.rows.iter().map(|row| row.name).collect();
     assert_eq!(table, allowed);
-    assert!(INIT_POLICY.rows.iter().all(|row| row.rule == Rule::always(Verdict::Allow)));
+    let always = |row: &&Row| row.rule == Rule::always(Verdict::Allow);
+    assert_eq!(INIT_POLICY.rows.iter().filter(always).count(), allowed.len() - 1);
+    // The foreground of its own terminal, and no other command: TIOCGPGRP, TIOCSPGRP.
+    let foreground: &[When] = &[When(&[Test::Low(1, &[0x540f, 0x5410])], Verdict::Allow)];
+    let ioctl = Rule { clauses: foreground, otherwise: Verdict::Kill };
+    assert_eq!(INIT_POLICY.rule("ioctl"), ioctl);
     assert_eq!(INIT_POLICY.unknown, Verdict::Kill);
 }
 
