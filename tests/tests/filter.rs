@@ -302,6 +302,17 @@ const EQUIVALENT: &[(&str, isize, &str, &str)] = &[
     ),
 ];
 
+/// The same of PID 1's own filter.
+const EQUIVALENT_OF_INIT: &[(&str, isize, &str, &str)] = &[
+    (
+        "ioctl",
+        1,
+        "jt - 1",
+        "one comparison more, with ppoll's 0x10f; A is a command, which is more",
+    ),
+    ("ioctl", 2, "jt - 1", "the same"),
+];
+
 /// Where in a program the rule of a call begins: the first instruction that loads an argument.
 fn block(program: &Program, insns: &[SockFilter], name: &str) -> usize {
     let nr = nr::number(name).unwrap();
@@ -341,14 +352,12 @@ fn no_mutant_of_a_program_survives() {
             "{name}: {noticed} mutants noticed, {invalid} invalid, {} survive",
             survivors.len()
         );
-        let excused =
-            EQUIVALENT.iter().filter(|_| name == "AGENT").map(|&(call, offset, mistake, why)| {
-                println!("  {call}+{offset} {mistake}: {why}");
-                (
-                    block(&program, insns, call).checked_add_signed(offset).unwrap(),
-                    mistake.to_string(),
-                )
-            });
+        let excused = if name == "AGENT" { EQUIVALENT } else { EQUIVALENT_OF_INIT };
+        let excused = excused.iter().map(|&(call, offset, mistake, why)| {
+            println!("  {call}+{offset} {mistake}: {why}");
+            let at = block(&program, insns, call).checked_add_signed(offset).unwrap();
+            (at, mistake.to_string())
+        });
         assert_eq!(
             survivors,
             excused.collect(),
