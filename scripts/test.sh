@@ -123,6 +123,10 @@ step_tools() {
     lacks cc "gcc libc6-dev"
     # What agents use: tests/tests/work.rs runs it in a room, where PATH is the system's.
     lacks make make
+    # What agent-init is compared with as PID 1, and what runs it as the entry point of a container.
+    lacks tini tini
+    lacks dumb-init dumb-init
+    lacks runc runc
     lacks git git
     lacks sqlite3 sqlite3
     lacks xz xz-utils

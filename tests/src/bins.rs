@@ -28,7 +28,17 @@ fn ensure_built(dir: &Path) {
     let lock = File::create(dir.join(".agent-tests.lock")).expect("target can be written");
     lock.lock().expect("flock");
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--locked", "-p", "agent-shim", "-p", "agent-probe"]);
+    build.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "agent-shim",
+        "-p",
+        "agent-probe",
+        "-p",
+        "agent-init",
+    ]);
     build.arg("--manifest-path").arg(Path::new(&manifest).with_file_name("Cargo.toml"));
     build.arg("--profile").arg(if profile == "debug" { "dev".as_ref() } else { profile });
     build.arg("--target").arg(triple);
