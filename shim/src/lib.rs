@@ -5,6 +5,7 @@
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
 //! [`doctor`] finds out what this host offers.
 
+pub mod limits;
 pub mod spec;
 
 pub mod room;

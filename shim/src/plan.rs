@@ -195,7 +195,7 @@ impl Plan {
             hostname: spec.hostname.clone(),
             inner: (0, 0),
             warnings: Vec::new(),
-            grace: spec.grace,
+            grace: spec.limits.grace(),
             kept: Vec::new(),
             watch: Watch::default(),
         };

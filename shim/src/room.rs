@@ -6,7 +6,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent_init::landlock::Access;
 
@@ -291,9 +290,6 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// Beneath `/` every directory of a room can be listed, so that `ls /` works.
 pub const ROOT_ACCESS: Access = Access::READ_DIR;
-
-/// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
-pub const GRACE: Duration = Duration::from_secs(5);
 
 /// The id that root's rooms run as: nobody, on every distribution.
 pub const UNPRIVILEGED: u32 = 65534;

@@ -13,6 +13,7 @@ use agent_init::orders::Flags;
 
 use crate::error::Failure;
 use crate::launch::{self, Stdio};
+use crate::limits::Resource;
 use crate::plan::{self, Plan, Program};
 use crate::program;
 use crate::spec::{Base, Mode, Mount, Spec, What};
@@ -194,7 +195,8 @@ impl Sandbox {
 
     /// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
     pub fn grace(mut self, time: Duration) -> Sandbox {
-        self.spec.grace = time;
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.spec.limits.ask(Resource::Grace, Some(ms));
         self
     }
 

@@ -4,9 +4,10 @@
 use std::ffi::{CString, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent_init::layers::Layers;
+
+use crate::limits::Limits;
 
 /// What the room holds before any option adds to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +108,8 @@ pub struct Spec {
     pub net: Net,
     /// Name and value of variables, over those that every room has.
     pub env: Vec<(OsString, OsString)>,
-    /// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
-    pub grace: Duration,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 impl Default for Spec {
@@ -130,7 +131,7 @@ impl Default for Spec {
             gid: None,
             net: Net::None,
             env: Vec::new(),
-            grace: crate::room::GRACE,
+            limits: Limits::default(),
         }
     }
 }

@@ -247,6 +247,17 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_told_with_their_defaults() {
+        for row in &crate::limits::TABLE {
+            let option = run::OPTIONS.iter().find(|o| o.name == row.name).unwrap();
+            let default = format!("[{}]", row.resource.spelled(row.default));
+            assert!(option.about.ends_with(&default), "{}: {default}", option.about);
+        }
+        let Err(wrong) = of(&["run", "--memory", "0", "sh"]) else { panic!() };
+        assert!(wrong.starts_with("--memory \"0\": "), "{wrong}");
+    }
+
+    #[test]
     fn help_fits_and_lists_every_option() {
         let text = help(None);
         assert!(text.lines().all(|l| l.len() <= 100), "{text}");

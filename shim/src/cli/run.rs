@@ -11,6 +11,7 @@ use agent_init::layers::Layers;
 use lexopt::Parser;
 
 use super::{Command, End, Opt, number, opt, options, utf8, value};
+use crate::limits::Resource;
 use crate::profile;
 use crate::spec::{Base, Mode, Mount, Net, Spec, What};
 
@@ -63,6 +64,17 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("env",         "NAME[=VALUE]", "a variable; without a value, the caller's", |r, v| { r.spec.env.push(variable(value(v, 0))?); Ok(()) }),
     opt("env-file",    "FILE",         "variables, a line NAME=VALUE each; # begins a comment", env_file),
     opt("net",         "none|host",    "the room's own loopback, or the host's network [none]", net),
+    opt("pids",         "N",       "most processes and threads of the room [256]", |r, v| limit(r, v, Resource::Processes)),
+    opt("memory",       "SIZE",    "most bytes of memory; K, M, G, T; without a cgroup, of each process [4G]", |r, v| limit(r, v, Resource::Memory)),
+    opt("cpus",         "N",       "most processors at a time, as in 1.5 [unlimited]", |r, v| limit(r, v, Resource::Cpus)),
+    opt("cpu-time",     "TIME",    "most processor time of each process; 30s, 5m, 1h [unlimited]", |r, v| limit(r, v, Resource::CpuTime)),
+    opt("timeout",      "TIME",    "most wall time of the room; 500ms, 30s, 5m, 1h [unlimited]", |r, v| limit(r, v, Resource::WallTime)),
+    opt("grace",        "TIME",    "from SIGTERM to SIGKILL for what does not end [5s]", |r, v| limit(r, v, Resource::Grace)),
+    opt("nofile",       "N",       "most open files of each process [1024]", |r, v| limit(r, v, Resource::OpenFiles)),
+    opt("fsize",        "SIZE",    "most bytes of a file that is written [1G]", |r, v| limit(r, v, Resource::FileSize)),
+    opt("tmpfs-size",   "SIZE",    "most bytes of each tmpfs of the room [256M]", |r, v| limit(r, v, Resource::TmpfsSize)),
+    opt("tmpfs-inodes", "N",       "most files of each tmpfs of the room [65536]", |r, v| limit(r, v, Resource::TmpfsInodes)),
+    opt("output",       "SIZE",    "most bytes on standard output and error [16M]", |r, v| limit(r, v, Resource::Output)),
     opt("best-effort", "",             "accept what this host cannot enforce, and say what it is", |r, _| { r.spec.best_effort = true; Ok(()) }),
     opt("dry-run",     "",             "print what the room would hold, and start nothing", |r, _| { r.dry_run = true; Ok(()) }),
     opt("quiet",       "",             "no warnings on stderr", |r, _| { r.quiet = true; Ok(()) }),
@@ -156,6 +168,10 @@ fn hostname(run: &mut Run, values: &[OsString]) -> Set {
 /// -1 means "no change" to the kernel: setresuid(2).
 fn id(values: &[OsString]) -> Result<u32, String> {
     number(values).and_then(|n| if n == u32::MAX { Err("not an id".into()) } else { Ok(n) })
+}
+
+fn limit(run: &mut Run, values: &[OsString], resource: Resource) -> Set {
+    run.spec.limits.ask_text(resource, utf8(values)?)
 }
 
 fn net(run: &mut Run, values: &[OsString]) -> Set {
