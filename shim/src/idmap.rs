@@ -71,6 +71,8 @@ pub fn swapped(owner: (u32, u32), ids: (u32, u32)) -> Result<OwnedFd, Failure> {
         let fd = sys::open(&path, libc::O_RDONLY).at(Step::IDMAP, "open", path.to_bytes())?;
         Ok(sys::own(fd))
     });
+    // Not by the end of the pipe alone: a child of another thread may hold that, too.
+    sys::send_signal(pidfd.as_fd(), libc::SIGKILL).at(Step::IDMAP, "pidfd_send_signal", "")?;
     drop(hold);
     sys::wait(pidfd.as_fd()).at(Step::IDMAP, "waitid", "")?;
     made

@@ -23,6 +23,7 @@ use agent_init::orders::{END_FD, ORDERS_FD, PROGRAM_FD, REPORT_FD, SHIM_FD};
 use agent_init::report::READY;
 use agent_init::sys::{CapSets, record_bytes, record_from};
 
+use crate::child::Child;
 use crate::compose;
 use crate::error::{At, Failure, HARNESS};
 use crate::idmap::{self, Maps};
@@ -30,14 +31,12 @@ use crate::image;
 use crate::ns;
 use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
-use crate::supervise::Child;
+use crate::stdio::{Ends, Stdio};
 use crate::sys::{self, Blocked, End, Side};
+use crate::tty;
 
 /// What `ps` in the room and `/proc/1/cmdline` show.
 const NAME: &CStr = c"init";
-
-/// Standard input, output and error of the agent; `None`: the caller's.
-pub type Stdio = [Option<OwnedFd>; 3];
 
 /// All that the child needs, made before it exists.
 struct Ready<'a> {
@@ -45,7 +44,9 @@ struct Ready<'a> {
     outer: Maps,
     inner: Maps,
     pins: Pins,
-    stdio: Stdio,
+    stdio: [Option<OwnedFd>; 3],
+    /// How the terminal is to be, and where its other side is sent to.
+    terminal: Option<(tty::Setup, OwnedFd)>,
     image: High<'a>,
     program: Option<High<'a>>,
     kept: Vec<High<'a>>,
@@ -82,7 +83,11 @@ impl AsRawFd for High<'_> {
 
 /// Starts the room of `plan`. When this returns Ok, the agent has been started and every layer
 /// has been read back; when it returns Err, nothing runs and nothing is left.
-pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
+pub fn launch(
+    plan: &Plan,
+    stdio: &[Stdio; 3],
+    terminal: Option<tty::Setup>,
+) -> Result<Child, Failure> {
     check_kept(plan)?;
     let namespaces = plan::host_namespaces()?;
     let (report, report_end) = pipe()?;
@@ -93,12 +98,21 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
         Program::Image(fd) => Some(High::of(fd.as_fd(), last)?),
         Program::Path(_) => None,
     };
+    let Ends { agents, ours } = Ends::of(stdio, last)?;
+    let (terminal, other_side) = match terminal {
+        Some(setup) => {
+            let pair = sys::socket_pair().at(Step::TERMINAL, "socketpair", "")?;
+            (Some((setup, high(pair.0, last)?)), Some(pair.1))
+        }
+        None => (None, None),
+    };
     let ready = Ready {
         plan,
         outer: Maps::outer(plan),
         inner: Maps::inner(plan),
         pins: pinned(plan)?,
-        stdio: stdio_of(stdio, last)?,
+        stdio: agents,
+        terminal,
         image: High::of(image::agent_init()?, last)?,
         program,
         kept: plan
@@ -118,10 +132,16 @@ pub fn launch(plan: &Plan, stdio: &Stdio) -> Result<Child, Failure> {
     let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", &namespaces)?;
     let Side::Parent(pid, pidfd) = side else { run_child(&ready) };
     drop(blocked);
-    let child = Child::new(pidfd, record);
+    let mut child = Child::new(pid, pidfd, record);
+    [child.stdin, child.stdout, child.stderr] = ours;
     let mapped = let_go(&ready, pid);
     drop(ready); // our copies of the child's ends: the report pipe can end now
-    started(child, mapped, &report)
+    let mut child = started(child, mapped, &report)?;
+    if let Some(socket) = other_side {
+        let sent = sys::receive_fd(socket.as_fd());
+        child.terminal = Some(sent.at(Step::TERMINAL, "recvmsg", "SCM_RIGHTS")?);
+    }
+    Ok(child)
 }
 
 /// How long a room that has failed may take to end, before it is killed.
@@ -220,20 +240,6 @@ fn past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Failure> {
     sys::dup_past(fd, last).at(Step::ORDERS, "fcntl", "F_DUPFD_CLOEXEC")
 }
 
-fn stdio_of(stdio: &Stdio, last: RawFd) -> Result<Stdio, Failure> {
-    let mut ends = [None, None, None];
-    for (end, fd) in ends.iter_mut().zip(stdio) {
-        if let Some(fd) = fd {
-            *end = Some(sys::dup_past(fd.as_fd(), last).at(
-                Step::STDIO,
-                "fcntl",
-                "F_DUPFD_CLOEXEC",
-            )?);
-        }
-    }
-    Ok(ends)
-}
-
 /// For the message of a clone that failed: the namespaces that were asked for.
 fn names(plan: &Plan) -> String {
     let made = LAYERS.iter().filter(|l| (plan.made() & Layers::NS_ONLY).contains(l.flag));
@@ -287,6 +293,9 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     }
     if plan.layers.contains(Layers::CAPS) {
         keep_setpcap()?;
+    }
+    if let Some((setup, socket)) = &ready.terminal {
+        tty::make(setup, socket.as_raw_fd(), plan.layers.contains(Layers::MNT))?;
     }
     descriptors(ready)
 }

@@ -1,7 +1,8 @@
 //! `agent-shim`: builds the room that an agent runs in, and proves what its walls do.
 //!
 //! The straight line: [`spec`] → [`plan`] → [`launch`] (clone3, [`compose`], execve of
-//! [`image`]) → [`supervise`]; [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
+//! [`image`]) → [`supervise`] ([`pump`],
+//! [`tty`], [`status`]); [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
 //! [`doctor`] finds out what this host offers.
 
@@ -28,6 +29,14 @@ pub mod ns;
 
 pub mod program;
 
+pub mod child;
+
+pub mod stdio;
+pub mod tty;
+
+pub mod pump;
+pub mod status;
+pub mod streams;
 pub mod supervise;
 
 pub mod sandbox;
@@ -48,4 +57,6 @@ pub mod verbose;
 pub mod error;
 pub mod sys;
 
+pub use child::Child;
 pub use sandbox::Sandbox;
+pub use stdio::Stdio;

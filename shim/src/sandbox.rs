@@ -11,14 +11,16 @@ use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 use agent_init::orders::Flags;
 
+use crate::child::Child;
 use crate::error::Failure;
-use crate::launch::{self, Stdio};
+use crate::launch;
 use crate::limits::Resource;
 use crate::plan::{self, Plan, Program};
 use crate::program;
 use crate::spec::{Base, Mode, Mount, Spec, What};
-use crate::supervise::Child;
+use crate::stdio::Stdio;
 use crate::sys;
+use crate::tty::Setup;
 
 /// A room to be made, and a program to be run in it.
 ///
@@ -32,7 +34,8 @@ pub struct Sandbox {
     spec: Spec,
     program: Program,
     argv: Vec<CString>,
-    stdio: Stdio,
+    stdio: [Stdio; 3],
+    terminal: Option<Setup>,
     kept: Vec<(Arc<OwnedFd>, RawFd)>,
     flags: Flags,
     // A NUL somewhere: told when the room is to be started.
@@ -52,7 +55,8 @@ impl Sandbox {
             spec,
             program: Program::Path(CString::default()),
             argv: Vec::new(),
-            stdio: [None, None, None],
+            stdio: [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
+            terminal: None,
             kept: Vec::new(),
             flags: Flags::empty(),
             invalid: None,
@@ -179,11 +183,18 @@ impl Sandbox {
         self
     }
 
-    /// Descriptor 0, 1 or 2 of the agent.
-    pub fn stdio(mut self, number: usize, fd: OwnedFd) -> Sandbox {
+    /// Descriptor 0, 1 or 2 of the agent; without it the caller's.
+    pub fn stdio(mut self, number: usize, what: impl Into<Stdio>) -> Sandbox {
         if let Some(end) = self.stdio.get_mut(number) {
-            *end = Some(fd);
+            *end = what.into();
         }
+        self
+    }
+
+    /// Descriptors 0, 1 and 2 are a terminal of the room, which is the agent's controlling
+    /// terminal; [`Child::terminal`] is its other side.
+    pub fn terminal(mut self, setup: Setup) -> Sandbox {
+        self.terminal = Some(setup);
         self
     }
 
@@ -240,7 +251,14 @@ impl Sandbox {
             let what = "no unprivileged id for the room";
             return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
         }
-        launch::launch(plan, &self.stdio).map_err(|failure| self.in_words(plan, failure))
+        let started = match self.terminal {
+            None => launch::launch(plan, &self.stdio, None),
+            terminal => {
+                let flags = plan.flags | Flags::TERMINAL;
+                launch::launch(&Plan { flags, ..plan.clone() }, &self.stdio, terminal)
+            }
+        };
+        started.map_err(|failure| self.in_words(plan, failure))
     }
 
     /// A program that is there without its interpreter is told so; a name that PATH has nowhere,

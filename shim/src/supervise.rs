@@ -1,101 +1,394 @@
-//! A started room, from the outside: signals go in, its end comes out.
+//! The shim while the room lives: one poll(2), a table of what each event does. No threads.
+//! signalfd(2), pidfd_open(2), poll(2).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agent_init::error::Step;
-use agent_init::reap;
+use agent_init::error::{Errno, Step};
+use agent_init::reap::FORWARDED;
 
+use crate::child::Child;
 use crate::error::{At, Failure};
-use crate::sys::{self, End};
+use crate::limits::{Hit, Limits, Resource};
+use crate::pump::{Allowance, Lent, Pump};
+use crate::status::Stream;
+use crate::sys;
+use crate::tty::Outer;
 
-/// A room whose agent was started. Dropped before it has ended, the room is ended.
+/// What is done about an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    /// The signal goes to the agent's process group.
+    Forward,
+    /// This signal does.
+    Send(i32),
+    /// What has not ended a grace from now is killed.
+    Grace,
+    /// The room is ended.
+    Kill,
+    /// The same, but init may end it first.
+    KillSoon,
+    /// The room's terminal gets the size of the caller's; without one, the signal is forwarded.
+    Resize,
+    /// The caller's terminal is as it was.
+    Restore,
+    /// The caller's terminal passes on every byte.
+    Raw,
+    /// The shim stops, for the caller's shell to see.
+    Stop,
+    /// The room's terminal hangs up.
+    HangUp,
+    /// The shim ends as if nobody had taken the signal.
+    Die,
+}
+
+use Act::{Die, Forward, Grace, HangUp, Kill, KillSoon, Raw, Resize, Restore, Send, Stop};
+
+/// By signal. One that the caller has ignored (nohup) is not taken, and stays ignored.
+#[rustfmt::skip] // a row a line
+const ON_SIGNAL: &[(i32, &[Act])] = &[
+    (libc::SIGHUP,   &[Forward]),
+    (libc::SIGINT,   &[Forward]),
+    (libc::SIGQUIT,  &[Forward]),
+    (libc::SIGTERM,  &[Forward, Grace]),
+    (libc::SIGUSR1,  &[Forward]),
+    (libc::SIGUSR2,  &[Forward]),
+    (libc::SIGWINCH, &[Resize]),
+    (libc::SIGTSTP,  &[Restore, Forward, Stop]), // Ctrl-Z: the agent stops, and so do we
+    (libc::SIGCONT,  &[Raw, Forward, Resize]),
+];
+
+/// Whatever else would end the shim, while the caller's terminal is raw. Not SIGTTIN and SIGTTOU:
+/// they stop what uses a terminal in the background.
+const ON_ANY_OTHER: &[Act] = &[Restore, Kill, Die];
+#[rustfmt::skip]
+const FATAL: &[i32] = &[
+    libc::SIGALRM, libc::SIGVTALRM, libc::SIGPROF, libc::SIGXCPU, libc::SIGIO, libc::SIGPWR,
+    libc::SIGSTKFLT, libc::SIGSYS, libc::SIGTRAP, libc::SIGABRT, libc::SIGBUS, libc::SIGFPE,
+    libc::SIGILL, libc::SIGSEGV,
+];
+
+/// The wall time is over. SIGCONT: a stopped agent would not see the first.
+const ON_TIMEOUT: &[Act] = &[Send(libc::SIGTERM), Send(libc::SIGCONT), Grace];
+/// The grace is over. If the agent has ended, and only what it left has not, SIGTERM cuts that short,
+/// and the agent's own end is known: init says what it was, if it lives so long.
+const ON_GRACE_OVER: &[Act] = &[Send(libc::SIGTERM), KillSoon];
+/// And that is, too.
+const ON_SOON_OVER: &[Act] = &[Kill];
+/// The agent has written more than it may.
+const ON_OUTPUT: &[Act] = &[Kill];
+/// The caller's terminal has gone, or who reads what the room's says.
+const ON_HANG_UP: &[Act] = &[HangUp, Forward, Grace];
+
+/// What init needs to end a room.
+const SOON: Duration = Duration::from_millis(200);
+
+/// How many buffers a pump may pass before other events are looked at.
+const ROUNDS: usize = 16;
+/// The same after the end of the room, when nobody is left to write: what a pipe holds at most
+/// (/proc/sys/fs/pipe-max-size), in reads and writes of 4 KiB.
+const LAST_ROUNDS: usize = 2 * (1 << 20) / 4096;
+
+/// A signalfd of what is taken, made before the room: a signal during the launch is not lost.
+pub fn signals(with_terminal: bool) -> Result<OwnedFd, Failure> {
+    let mut taken = FORWARDED.to_vec();
+    if with_terminal {
+        taken.extend(FATAL);
+        taken.extend(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    }
+    taken.retain(|signal| !sys::is_ignored(*signal));
+    sys::signal_fd(&taken).at(Step::WAIT, "signalfd", "")
+}
+
+/// Why the room ended, where it did not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// `--timeout`.
+    Timeout,
+    /// `--output`.
+    Output,
+}
+
+/// The streams of a room: the agent's standard input; its standard output and error, which share
+/// an allowance.
 #[derive(Debug)]
-pub struct Child {
-    pidfd: OwnedFd,
-    record: OwnedFd,
-    end: Option<End>,
+pub struct Streams {
+    /// To the agent, and what of a file it has not taken.
+    pub input: Option<(Pump, Option<Lent>)>,
+    /// From the agent.
+    pub output: Vec<Pump>,
+    /// What it may say.
+    pub allowance: Allowance,
 }
 
-impl Child {
-    pub(crate) fn new(pidfd: OwnedFd, record: OwnedFd) -> Child {
-        Child { pidfd, record, end: None }
-    }
+/// A room that is looked after until it has ended.
+#[derive(Debug)]
+pub struct Supervisor<'a> {
+    child: &'a mut Child,
+    signals: OwnedFd,
+    streams: Streams,
+    outer: Option<Outer>,
+    /// The room has a terminal, and somebody is at its other side.
+    has_terminal: bool,
+    stream: &'a mut Stream,
+    grace: Duration,
+    output: Option<u64>,
+    timeout: Option<Instant>,
+    grace_over: Option<Instant>,
+    kill_at: Option<Instant>,
+    cause: Option<Cause>,
+}
 
-    /// A descriptor of PID 1 of the room, for poll(2) and pidfd_send_signal(2).
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
+/// The places in the list that is polled; pumps follow.
+const ROOM: usize = 0;
+const SIGNALS: usize = 1;
+const STREAM: usize = 2;
+const PUMPS: usize = 3;
 
-    /// Sends a signal to init, which passes it on to the agent's process group. A room that has
-    /// ended takes it as well.
-    pub fn signal(&self, signal: i32) {
-        let _ended = sys::send_signal(self.pidfd(), signal);
-    }
-
-    /// Waits for the end of the room and reaps it.
-    pub fn wait(&mut self) -> Result<End, Failure> {
-        if let Some(end) = self.end {
-            return Ok(end);
+impl<'a> Supervisor<'a> {
+    /// `signals`: from [`signals`]. `outer`: the caller's terminal, if the room has one.
+    pub fn new(
+        child: &'a mut Child,
+        signals: OwnedFd,
+        streams: Streams,
+        outer: Option<Outer>,
+        limits: &Limits,
+        stream: &'a mut Stream,
+    ) -> Supervisor<'a> {
+        let timeout = limits.duration(Resource::WallTime);
+        Supervisor {
+            has_terminal: child.terminal.is_some(),
+            timeout: timeout.and_then(|time| child.since().checked_add(time)),
+            child,
+            signals,
+            output: streams.allowance.left,
+            streams,
+            outer,
+            stream,
+            grace: limits.grace(),
+            grace_over: None,
+            kill_at: None,
+            cause: None,
         }
-        let end = sys::wait(self.pidfd()).at(Step::WAIT, "waitid", "the room")?;
-        self.end = Some(end);
-        Ok(end)
     }
 
-    /// What init wrote of the end: the agent's own status, and how many processes it left. There is
-    /// one after [`Child::wait`], once, unless init was ended from outside.
-    pub fn end_record(&self) -> Option<reap::End> {
-        let mut bytes = [0; reap::End::SIZE];
-        sys::wait_readable(&[self.record.as_fd()], 0).ok()??;
-        let len = sys::read(self.record.as_raw_fd(), &mut bytes).ok()?;
-        (len == bytes.len()).then_some(reap::End::from_bytes(bytes))
-    }
-
-    /// Waits at most `limit`; `None` if it is still there then.
-    pub fn wait_for(&mut self, limit: Duration) -> Result<Option<End>, Failure> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let ms = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
-            if self.poll(&[], ms)?.is_some() {
-                return self.wait().map(Some);
-            }
-            if left.is_zero() {
-                return Ok(None);
-            }
+    /// Until the room has ended, and all that it has said is passed on.
+    pub fn run(mut self) -> Result<Option<Cause>, Failure> {
+        self.act(&[Raw], 0)?;
+        while !self.turn()? {}
+        self.child.wait()?;
+        self.drain()?;
+        self.on_output()?;
+        self.act(&[Restore], 0)?;
+        match self.streams.output.iter().find_map(Pump::failure) {
+            Some(errno) => Err(errno).at(Step::OUTPUT, "write", "what the agent has said"),
+            None => Ok(self.cause),
         }
     }
 
-    /// Waits for the end of the room and passes on what `signals`, a signalfd, receives.
-    pub fn wait_forwarding(&mut self, signals: BorrowedFd) -> Result<End, Failure> {
-        loop {
-            match self.poll(&[signals], -1)? {
-                Some(0) => return self.wait(),
-                Some(_) => {
-                    let signal = sys::next_signal(signals).at(Step::WAIT, "read", "signalfd")?;
-                    self.signal(signal);
-                    if signal == libc::SIGTSTP {
-                        // Ctrl-Z: the agent stops, and so do we, for the caller's shell to see.
-                        sys::stop_self();
-                    }
+    /// Waits once, and does what is to be done. `true`: the room has ended.
+    fn turn(&mut self) -> Result<bool, Failure> {
+        let polls = self.wait()?;
+        let is_ready = |n: usize| polls.get(n).is_some_and(|p| p.revents != 0);
+        if is_ready(SIGNALS) {
+            let signal = sys::next_signal(self.signals.as_fd());
+            self.on_signal(signal.at(Step::WAIT, "read", "signalfd")?)?;
+        }
+        if is_ready(STREAM) {
+            self.stream.pass();
+        }
+        self.pass(&is_ready)?;
+        self.on_time(Instant::now())?;
+        Ok(is_ready(ROOM))
+    }
+
+    fn wait(&self) -> Result<Vec<libc::pollfd>, Failure> {
+        let readable = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let input = self.streams.input.iter().map(|(pump, _)| pump);
+        let mut polls = vec![
+            readable(self.child.pidfd().as_raw_fd()),
+            readable(self.signals.as_raw_fd()),
+            self.stream.poll(),
+        ];
+        polls.extend(input.chain(&self.streams.output).map(Pump::poll));
+        let deadline = [self.timeout, self.grace_over, self.kill_at].into_iter().flatten().min();
+        sys::poll(&mut polls, ms_until(deadline)).at(Step::WAIT, "poll", "the room")?;
+        Ok(polls)
+    }
+
+    fn pass(&mut self, is_ready: &dyn Fn(usize) -> bool) -> Result<(), Failure> {
+        let Streams { input, output, allowance } = &mut self.streams;
+        let mut next = PUMPS;
+        if let Some((pump, _)) = input {
+            if is_ready(next) {
+                pump.pass(ROUNDS, &mut Allowance::ALL.clone());
+            }
+            next += 1;
+        }
+        for (pump, n) in output.iter_mut().zip(next..) {
+            if is_ready(n) {
+                pump.pass(ROUNDS, allowance);
+            }
+        }
+        self.on_output()?;
+        if self.has_terminal && self.has_hung_up() {
+            self.act(ON_HANG_UP, libc::SIGHUP)?;
+        }
+        Ok(())
+    }
+
+    fn on_output(&mut self) -> Result<(), Failure> {
+        if !self.streams.allowance.is_over || self.cause == Some(Cause::Output) {
+            return Ok(());
+        }
+        self.cause = Some(Cause::Output);
+        self.hit(Resource::Output, self.output);
+        self.act(ON_OUTPUT, 0)
+    }
+
+    /// Nobody types, at what was a terminal, or nobody reads.
+    fn has_hung_up(&self) -> bool {
+        let typed = self.streams.input.as_ref();
+        self.outer.is_some() && typed.is_some_and(|(pump, _)| pump.has_ended())
+            || self.streams.output.iter().all(Pump::is_done)
+    }
+
+    fn on_signal(&mut self, signal: i32) -> Result<(), Failure> {
+        let row = ON_SIGNAL.iter().find(|(number, _)| *number == signal);
+        self.act(row.map_or(ON_ANY_OTHER, |(_, acts)| acts), signal)
+    }
+
+    fn on_time(&mut self, now: Instant) -> Result<(), Failure> {
+        if self.timeout.is_some_and(|at| at <= now) {
+            let since = self.child.since();
+            let time = self.timeout.take().map(|at| at.saturating_duration_since(since));
+            self.cause = self.cause.or(Some(Cause::Timeout));
+            self.hit(Resource::WallTime, time.and_then(|t| u64::try_from(t.as_millis()).ok()));
+            self.act(ON_TIMEOUT, 0)?;
+        }
+        if self.grace_over.is_some_and(|at| at <= now) {
+            self.grace_over = None;
+            self.act(ON_GRACE_OVER, 0)?;
+        }
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            self.act(ON_SOON_OVER, 0)?;
+        }
+        Ok(())
+    }
+
+    fn hit(&mut self, resource: Resource, value: Option<u64>) {
+        self.stream.limit(&Hit { resource, value, by: "agent-shim", times: 1, ended: true });
+    }
+
+    fn act(&mut self, acts: &[Act], signal: i32) -> Result<(), Failure> {
+        for act in acts {
+            match act {
+                Forward => self.child.signal(signal),
+                Send(other) => self.child.signal(*other),
+                Grace => {
+                    let at = Instant::now().checked_add(self.grace);
+                    self.grace_over = self.grace_over.or(at);
                 }
-                None => {}
+                Kill => self.child.kill(),
+                KillSoon => self.kill_at = Some(Instant::now() + SOON),
+                Resize => self.resize(signal),
+                Restore => self.outer.iter_mut().for_each(Outer::restore),
+                Raw => self.raw()?,
+                Stop => sys::stop_self(),
+                HangUp => self.hang_up(),
+                Die => {
+                    self.child.wait()?;
+                    sys::die_by(signal)
+                }
             }
+        }
+        Ok(())
+    }
+
+    fn raw(&mut self) -> Result<(), Failure> {
+        match self.outer.as_mut().map(Outer::raw) {
+            // It has gone: reading it says so. EIO: in the background of a shell that has ended.
+            None | Some(Ok(()) | Err(EIO | Errno::ENOTTY)) => Ok(()),
+            Some(other) => other.at(Step::TERMINAL, "tcsetattr", "the caller's terminal"),
         }
     }
 
-    fn poll(&self, more: &[BorrowedFd], ms: i32) -> Result<Option<usize>, Failure> {
-        let fds: Vec<_> = std::iter::once(self.pidfd()).chain(more.iter().copied()).collect();
-        sys::wait_readable(&fds, ms).at(Step::WAIT, "poll", "the room")
+    fn resize(&self, signal: i32) {
+        let size = self.outer.as_ref().and_then(Outer::size);
+        match (&self.child.terminal, size) {
+            // The kernel tells the foreground process group.
+            (Some(terminal), Some(size)) => drop(size.set(terminal.as_raw_fd())),
+            _ if signal == libc::SIGWINCH => self.child.signal(signal),
+            _ => {}
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.has_terminal = false;
+        self.child.terminal = None;
+        self.streams.input = None;
+        self.streams.output.clear();
+    }
+
+    /// After the end of the room: what it has said and nobody has read yet. A signal that ends
+    /// programs ends this too.
+    fn drain(&mut self) -> Result<(), Failure> {
+        if let Some((mut pump, lent)) = self.streams.input.take() {
+            lent.into_iter().for_each(|lent| lent.give_back(pump.held()));
+            pump.close();
+        }
+        let Streams { output, allowance, .. } = &mut self.streams;
+        let mut rounds = LAST_ROUNDS;
+        while !output.iter().all(Pump::is_done) {
+            for pump in output.iter_mut() {
+                // What is there now is the last: who else holds the pipe is not waited for.
+                rounds = rounds.saturating_sub(pump.pass(rounds, allowance));
+                if pump.is_empty() || rounds == 0 {
+                    pump.close();
+                }
+            }
+            if output.iter().all(Pump::is_done) {
+                break;
+            }
+            let signals = self.signals.as_fd();
+            let fd = signals.as_raw_fd();
+            let mut polls = vec![libc::pollfd { fd, events: libc::POLLIN, revents: 0 }];
+            polls.extend(output.iter().map(Pump::poll));
+            sys::poll(&mut polls, -1).at(Step::WAIT, "poll", "standard output")?;
+            if polls.first().is_some_and(|p| p.revents != 0) {
+                let signal = sys::next_signal(signals).at(Step::WAIT, "read", "signalfd")?;
+                if ENDING.contains(&signal) {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 }
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        if self.end.is_none() {
-            self.signal(libc::SIGKILL);
-            let _ended = sys::wait(self.pidfd());
-        }
+/// They end a shim that only waits for a reader.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// errno(3): of a terminal that has gone.
+const EIO: Errno = Errno(5);
+
+/// For poll(2): never before it.
+fn ms_until(deadline: Option<Instant>) -> i32 {
+    let left = |at: Instant| at.saturating_duration_since(Instant::now());
+    let ms = |time: Duration| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    deadline.map_or(-1, |at| ms(left(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_forwarded_signal_has_a_row() {
+        let rows: Vec<_> = ON_SIGNAL.iter().map(|(signal, _)| *signal).collect();
+        assert!(FORWARDED.iter().all(|signal| rows.contains(signal)));
+        assert_eq!(rows.len(), FORWARDED.len());
+        assert!(!FATAL.iter().any(|signal| rows.contains(signal)));
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use agent_init::error::Errno;
 
@@ -560,15 +561,53 @@ pub enum End {
     Signaled(i32),
 }
 
-/// waitid(2), P_PIDFD, WEXITED: waits and reaps.
-pub fn wait(pidfd: BorrowedFd) -> Result<End, Errno> {
+impl End {
+    /// Of what wait(2) calls a status.
+    pub fn of_status(status: i32) -> End {
+        match libc::WIFSIGNALED(status) {
+            true => End::Signaled(libc::WTERMSIG(status)),
+            false => End::Exited(libc::WEXITSTATUS(status)),
+        }
+    }
+}
+
+/// What a process and the children that it has reaped have used. getrusage(2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in the programs.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// Bytes of memory of the one process that had most at once. What the caller had at the start
+    /// of the room counts for init: it is never less.
+    pub peak_memory: u64,
+}
+
+impl Usage {
+    fn of(usage: &libc::rusage) -> Usage {
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        let time = |t: libc::timeval| {
+            Duration::from_secs(number(t.tv_sec)) + Duration::from_micros(number(t.tv_usec))
+        };
+        Usage {
+            user: time(usage.ru_utime),
+            system: time(usage.ru_stime),
+            peak_memory: number(usage.ru_maxrss) * 1024,
+        }
+    }
+}
+
+/// waitid(2), P_PIDFD, WEXITED: waits and reaps. By the raw call, which tells the usage too.
+pub fn wait(pidfd: BorrowedFd) -> Result<(End, Usage), Errno> {
     loop {
-        // SAFETY: an all-zero siginfo is valid.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = pidfd.as_raw_fd().cast_unsigned();
-        // SAFETY: the kernel writes one siginfo.
-        let ret = unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) };
-        match check_int(ret) {
+        // SAFETY: an all-zero siginfo and rusage are valid.
+        let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+        let (info_at, usage_at, id) = (&raw mut info, &raw mut usage, pidfd.as_raw_fd());
+        // SAFETY: the kernel writes one siginfo and one rusage.
+        let ret = check(unsafe {
+            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, info_at, libc::WEXITED, usage_at)
+        });
+        match ret {
             Err(Errno::EINTR) => continue,
             other => other.map(drop)?,
         }
@@ -577,10 +616,11 @@ pub fn wait(pidfd: BorrowedFd) -> Result<End, Errno> {
         }
         // SAFETY: waitid has filled in the SIGCHLD member.
         let status = unsafe { info.si_status() };
-        return Ok(match info.si_code {
+        let end = match info.si_code {
             libc::CLD_EXITED => End::Exited(status),
             _ => End::Signaled(status),
-        });
+        };
+        return Ok((end, Usage::of(&usage)));
     }
 }
 
@@ -673,6 +713,267 @@ pub fn next_signal(fd: BorrowedFd) -> Result<i32, Errno> {
     // ssi_signo is the first member, 32 bits.
     let number = info.first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
     i32::try_from(number).map_err(|_| Errno::EINVAL)
+}
+
+// -- Supervision: what the shim does while the room lives -----------------------------------------
+
+/// poll(2): `revents` of each; a timeout of -1 never passes. EINTR is no event.
+pub fn poll(polls: &mut [libc::pollfd], timeout: i32) -> Result<(), Errno> {
+    let count = polls.len() as libc::nfds_t;
+    // SAFETY: the kernel reads and writes `count` pollfds; those with fd -1 are ignored.
+    match check_int(unsafe { libc::poll(polls.as_mut_ptr(), count, timeout) }) {
+        Err(Errno::EINTR) => {
+            polls.iter_mut().for_each(|p| p.revents = 0);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
+}
+
+/// write(2), once. EAGAIN: nothing fits now.
+pub fn write(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`.
+        match check(unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) as i64 }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| usize::try_from(n).unwrap_or(0)),
+        }
+    }
+}
+
+/// send(2), MSG_DONTWAIT: a write to a socket that never waits, whoever shares it.
+pub fn send(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the kernel reads at most `bytes.len()` bytes of `bytes`.
+    check(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) as i64 })
+        .map(|n| usize::try_from(n).unwrap_or(0))
+}
+
+/// recv(2), MSG_DONTWAIT.
+pub fn receive(fd: RawFd, to: &mut [u8]) -> Result<usize, Errno> {
+    // SAFETY: the kernel writes at most `to.len()` bytes to `to`.
+    check(unsafe { libc::recv(fd, to.as_mut_ptr().cast(), to.len(), libc::MSG_DONTWAIT) as i64 })
+        .map(|n| usize::try_from(n).unwrap_or(0))
+}
+
+/// fcntl(2), F_GETFL: how it was opened. EBADF: it is not open.
+pub fn open_flags(fd: RawFd) -> Result<i32, Errno> {
+    // SAFETY: F_GETFL takes nothing.
+    check_int(unsafe { libc::fcntl(fd, libc::F_GETFL) })
+}
+
+/// fcntl(2), F_SETFL: O_NONBLOCK, of a file that nobody else has.
+pub fn set_nonblocking(fd: BorrowedFd) -> Result<(), Errno> {
+    let flags = open_flags(fd.as_raw_fd())? | libc::O_NONBLOCK;
+    // SAFETY: F_SETFL takes a number.
+    check_int(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
+}
+
+/// fstatfs(2): the magic number of the file system.
+pub fn file_system(fd: RawFd) -> Result<i64, Errno> {
+    // SAFETY: an all-zero `statfs` is valid (integers only).
+    let mut fs: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct statfs`.
+    check_int(unsafe { libc::fstatfs(fd, &raw mut fs) })?;
+    Ok(fs.f_type)
+}
+
+/// PIPEFS_MAGIC, include/uapi/linux/magic.h: a pipe without a name.
+pub const PIPEFS: i64 = 0x5049_5045;
+/// DEVPTS_SUPER_MAGIC.
+pub const DEVPTS: i64 = 0x1cd1;
+
+/// ioctl(2), FIONREAD: bytes that wait in a pipe.
+pub fn waiting(fd: RawFd) -> Result<u64, Errno> {
+    let mut count = 0i32;
+    // SAFETY: the kernel writes one int.
+    check_int(unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) })?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// lseek(2), SEEK_CUR: `count` bytes back.
+pub fn seek_back(fd: RawFd, count: u64) -> Result<(), Errno> {
+    let back = i64::try_from(count).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::lseek(fd, -back, libc::SEEK_CUR) }).map(drop)
+}
+
+/// sigaction(2): whether the caller has ignored it. Only of signals that have an action.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: an all-zero sigaction is valid; the kernel writes one.
+    unsafe {
+        let mut old: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0
+            && old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Ends this process by `signal`, as if nobody had taken it.
+pub fn die_by(signal: i32) -> ! {
+    // SAFETY: SIG_DFL is no handler; the set is written before it is read; abort does not return.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::kill(libc::getpid(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::_exit(128 + signal)
+    }
+}
+
+// -- Terminals: termios(3), ioctl_tty(2), pty(7) ---------------------------------------------------
+
+/// The attributes of a terminal.
+#[derive(Clone, Copy)]
+pub struct Modes(libc::termios);
+
+impl std::fmt::Debug for Modes {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Modes({:#x})", self.0.c_lflag)
+    }
+}
+
+impl Modes {
+    /// tcgetattr(3). ENOTTY: no terminal.
+    pub fn of(fd: RawFd) -> Result<Modes, Errno> {
+        // SAFETY: an all-zero termios is valid; the call writes one.
+        unsafe {
+            let mut modes: libc::termios = std::mem::zeroed();
+            check_int(libc::tcgetattr(fd, &raw mut modes))?;
+            Ok(Modes(modes))
+        }
+    }
+
+    /// cfmakeraw(3): every byte as it is.
+    pub fn raw(mut self) -> Modes {
+        // SAFETY: changes the termios it is given.
+        unsafe { libc::cfmakeraw(&raw mut self.0) };
+        self
+    }
+
+    /// tcsetattr(3), TCSANOW: it waits for nothing, and what was typed stays.
+    pub fn set(&self, fd: RawFd) -> Result<(), Errno> {
+        // SAFETY: the call reads one termios.
+        check_int(unsafe { libc::tcsetattr(fd, libc::TCSANOW, &raw const self.0) }).map(drop)
+    }
+
+    /// The byte that means the end of input, and whether it is asked for now.
+    pub fn end_of_input(&self) -> Option<u8> {
+        let canonical = self.0.c_lflag & libc::ICANON != 0;
+        self.0.c_cc.get(libc::VEOF).copied().filter(|byte| canonical && *byte != 0)
+    }
+}
+
+/// Rows and columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Size(libc::winsize);
+
+impl Size {
+    /// A size in characters.
+    pub fn new(rows: u16, columns: u16) -> Size {
+        Size(libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+    }
+
+    /// TIOCGWINSZ.
+    pub fn of(fd: RawFd) -> Result<Size, Errno> {
+        // SAFETY: an all-zero winsize is valid; the kernel writes one.
+        unsafe {
+            let mut size: libc::winsize = std::mem::zeroed();
+            check_int(libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size))?;
+            Ok(Size(size))
+        }
+    }
+
+    /// TIOCSWINSZ: the foreground process group gets SIGWINCH if it is another size.
+    pub fn set(&self, fd: RawFd) -> Result<(), Errno> {
+        // SAFETY: the kernel reads one winsize.
+        check_int(unsafe { libc::ioctl(fd, libc::TIOCSWINSZ, &raw const self.0) }).map(drop)
+    }
+}
+
+/// openat2(2) of a device, to read and write, and not as a controlling terminal; no symbolic link
+/// may be on the way.
+pub fn open_terminal(path: &CStr, no_links: bool) -> Result<RawFd, Errno> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let resolve = if no_links { RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS } else { 0 };
+    let how = [u64::from(flags.cast_unsigned()), 0, resolve];
+    let (at, size) = (how.as_ptr(), size_of_val(&how));
+    // SAFETY: the kernel reads a NUL-terminated string and `size` bytes of `how`.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), at, size)
+    })?;
+    i32::try_from(fd).map_err(|_| Errno::EINVAL)
+}
+
+/// TIOCSPTLCK, then TIOCGPTPEER: the other side of the pseudo terminal `master`, without a path.
+pub fn other_side(master: RawFd) -> Result<RawFd, Errno> {
+    let unlock = 0i32;
+    // SAFETY: the kernel reads one int.
+    check_int(unsafe { libc::ioctl(master, libc::TIOCSPTLCK, &raw const unlock) })?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes a number.
+    check_int(unsafe { libc::ioctl(master, libc::TIOCGPTPEER, flags) })
+}
+
+/// socketpair(2), AF_UNIX, SOCK_SEQPACKET, close-on-exec.
+pub fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (mut ends, kind) = ([-1; 2], libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC);
+    // SAFETY: the kernel writes two ints.
+    check_int(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    Ok((owned(ends[0])?, owned(ends[1])?))
+}
+
+/// Room for one control message with one descriptor, aligned as cmsg(3) wants it.
+#[repr(C)]
+struct Rights {
+    head: libc::cmsghdr,
+    fd: RawFd,
+}
+
+impl Rights {
+    /// CMSG_LEN of one descriptor.
+    const LEN: usize = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
+
+    /// The message, whose parts outlive it: one byte, and this.
+    fn message(&mut self, io: &mut libc::iovec) -> libc::msghdr {
+        // SAFETY: an all-zero msghdr is valid: no name, no parts.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = io;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut *self).cast();
+        message.msg_controllen = size_of::<Rights>();
+        message
+    }
+}
+
+/// sendmsg(2), SCM_RIGHTS: one descriptor.
+pub fn send_fd(socket: RawFd, fd: RawFd) -> Result<(), Errno> {
+    let (level, kind) = (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    let head = libc::cmsghdr { cmsg_len: Rights::LEN, cmsg_level: level, cmsg_type: kind };
+    let (mut byte, mut rights) = (0u8, Rights { head, fd });
+    let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let message = rights.message(&mut io);
+    // SAFETY: the kernel reads the message, its one byte and its one control message.
+    let sent =
+        check(unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) as i64 });
+    sent.map(drop)
+}
+
+/// recvmsg(2), MSG_DONTWAIT: the descriptor that was sent, close-on-exec. EAGAIN: none was.
+pub fn receive_fd(socket: BorrowedFd) -> Result<OwnedFd, Errno> {
+    let head = libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 };
+    let (mut byte, mut rights) = (0u8, Rights { head, fd: -1 });
+    let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut message = rights.message(&mut io);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the kernel writes the message, at most one byte, and control messages of at most the
+    // size given.
+    check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) as i64 })?;
+    match rights.head.cmsg_len == Rights::LEN && rights.head.cmsg_type == libc::SCM_RIGHTS {
+        true => owned(rights.fd),
+        false => Err(Errno::EAGAIN),
+    }
 }
 
 // -- Experiments of `doctor` ---------------------------------------------------------------------

@@ -28,17 +28,8 @@ fn ensure_built(dir: &Path) {
     let lock = File::create(dir.join(".agent-tests.lock")).expect("target can be written");
     lock.lock().expect("flock");
     let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "-p",
-        "agent-shim",
-        "-p",
-        "agent-probe",
-        "-p",
-        "agent-init",
-    ]);
+    build.args(["build", "--quiet", "--locked", "--bins", "--examples"]);
+    build.args(["-p", "agent-shim", "-p", "agent-probe", "-p", "agent-init"]);
     build.arg("--manifest-path").arg(Path::new(&manifest).with_file_name("Cargo.toml"));
     build.arg("--profile").arg(if profile == "debug" { "dev".as_ref() } else { profile });
     build.arg("--target").arg(triple);
@@ -64,6 +55,13 @@ pub fn bin(name: &str) -> PathBuf {
     });
     let path = dir.join(name);
     assert!(path.exists(), "{} is not built; see AGENT_BIN_DIR", path.display());
+    path
+}
+
+/// The path of an example of agent-shim.
+pub fn example(name: &str) -> PathBuf {
+    let path = bin("agent-shim").with_file_name("examples").join(name);
+    assert!(path.exists(), "{} is not built: cargo build --examples", path.display());
     path
 }
 

@@ -4,9 +4,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agent_shim::Child;
 use agent_shim::Sandbox;
 use agent_shim::error::Failure;
-use agent_shim::supervise::Child;
 use agent_shim::sys::End;
 
 use crate::sys;
@@ -84,7 +84,8 @@ pub fn start(sandbox: Sandbox) -> Result<(Child, [OwnedFd; 2]), Failure> {
     let null = std::fs::File::open("/dev/null").unwrap();
     let (out, out_end) = agent_shim::sys::pipe().unwrap();
     let (err, err_end) = agent_shim::sys::pipe().unwrap();
-    let child = sandbox.stdio(0, null.into()).stdio(1, out_end).stdio(2, err_end).spawn()?;
+    let child =
+        sandbox.stdio(0, OwnedFd::from(null)).stdio(1, out_end).stdio(2, err_end).spawn()?;
     Ok((child, [out, err]))
 }
 

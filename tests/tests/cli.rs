@@ -226,9 +226,10 @@ fn closed_streams() {
         assert_eq!((output.ok().trim(), &*output.stderr), ("7", ""), "{streams}");
         alone.no_stray();
     }
-    // An agent that writes where nothing can be written sees the error, not the shim. What was
-    // closed is /dev/null: the runtime of the shim opens it, so that no file takes the number.
-    for (streams, code) in [(">&-", "0"), (">/dev/full", "3"), ("2>/dev/full", "0")] {
+    // What the agent has said and cannot be written is a failure of the shim: the agent has only
+    // its pipe. What was closed is /dev/null: the runtime of the shim opens it, so that no file
+    // takes the number.
+    for (streams, code) in [(">&-", "0"), (">/dev/full", "125"), ("2>/dev/full", "0")] {
         let output = by_shell(streams, &["run", "sh", "-c", "echo x 2>/dev/null || exit 3"]);
         assert_eq!(output.ok().trim_start_matches("x\n").trim(), code, "{streams} {output:?}");
         alone.no_stray();

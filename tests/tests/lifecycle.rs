@@ -226,7 +226,7 @@ fn a_room_outlives_the_thread_that_started_it() {
 }
 
 /// A room whose agent waits for a line.
-fn waiting_room() -> (agent_shim::supervise::Child, std::os::fd::OwnedFd) {
+fn waiting_room() -> (agent_shim::Child, std::os::fd::OwnedFd) {
     let (read, write) = agent_shim::sys::pipe().unwrap();
     let sandbox = Sandbox::new("sh").args(["-c", "read -r _; exit 7"]).stdio(0, read);
     (sandbox.spawn().unwrap(), write)

@@ -73,8 +73,8 @@ const SECTIONS: &[Section] = &[
 ];
 
 const EXITS: &str = "\
-exit status of run: the agent's own; 128+n when signal n ended it; 125 the harness failed and
-nothing weaker was run; 126 found, not executable; 127 not found.
+exit status of run: the agent's own; 128+n when signal n ended it; 124 when --timeout did; 125 the
+harness failed and nothing weaker was run; 126 found, not executable; 127 not found.
 exit status of matrix: 0 the room held; 1 it did not; 125 the harness failed.
 exit status of doctor: 0 the profile full can be built here; 1 it cannot; 125 the command failed.
 ";

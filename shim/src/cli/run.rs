@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -26,6 +26,12 @@ pub struct Run {
     rootfs: Option<PathBuf>,
     /// `--overlay`.
     overlay: bool,
+    /// Whether the room has a terminal; `None`: if standard input and output are one.
+    pub tty: Option<bool>,
+    /// Where records of what happens are written.
+    pub status_fd: Option<RawFd>,
+    /// Descriptors that the agent keeps.
+    pub keep: Vec<RawFd>,
     /// Print the resolved room instead of starting it.
     pub dry_run: bool,
     /// Tell each step.
@@ -75,6 +81,9 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("tmpfs-size",   "SIZE",    "most bytes of each tmpfs of the room [256M]", |r, v| limit(r, v, Resource::TmpfsSize)),
     opt("tmpfs-inodes", "N",       "most files of each tmpfs of the room [65536]", |r, v| limit(r, v, Resource::TmpfsInodes)),
     opt("output",       "SIZE",    "most bytes on standard output and error [16M]", |r, v| limit(r, v, Resource::Output)),
+    opt("tty",         "auto|on|off",  "a terminal of the room's own [auto: if stdin and stdout are one]", tty),
+    opt("keep-fd",     "N",            "descriptor N of the caller, at the same number", |r, v| { r.keep.push(descriptor(v)?); Ok(()) }),
+    opt("json-status-fd", "N",         "write records of what happens to descriptor N, a line each", |r, v| { r.status_fd = Some(descriptor(v)?); Ok(()) }),
     opt("best-effort", "",             "accept what this host cannot enforce, and say what it is", |r, _| { r.spec.best_effort = true; Ok(()) }),
     opt("dry-run",     "",             "print what the room would hold, and start nothing", |r, _| { r.dry_run = true; Ok(()) }),
     opt("quiet",       "",             "no warnings on stderr", |r, _| { r.quiet = true; Ok(()) }),
@@ -119,6 +128,14 @@ fn together(run: &mut Run) -> Set {
     }
     if run.spec.net == Net::Host {
         run.spec.layers.remove(Layers::NET);
+    }
+    for (n, fd) in run.keep.iter().enumerate() {
+        if run.status_fd == Some(*fd) {
+            return Err(format!("--keep-fd {fd}: the agent could write records of its own"));
+        }
+        if run.keep.iter().take(n).any(|other| other == fd) {
+            return Err(format!("--keep-fd {fd}: twice"));
+        }
     }
     if run.spec.git && run.spec.workspace.is_none() {
         return Err("--git is about the repository of a --workspace".into());
@@ -181,6 +198,25 @@ fn net(run: &mut Run, values: &[OsString]) -> Set {
         _ => return Err("there are none and host".into()),
     };
     Ok(())
+}
+
+fn tty(run: &mut Run, values: &[OsString]) -> Set {
+    run.tty = match utf8(values)? {
+        "auto" => None,
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => return Err("there are auto, on and off".into()),
+    };
+    Ok(())
+}
+
+/// Open, and none of the agent's standard streams.
+fn descriptor(values: &[OsString]) -> Result<RawFd, String> {
+    let fd = RawFd::try_from(number(values)?).map_err(|_| "not a descriptor".to_owned())?;
+    if fd <= 2 {
+        return Err("0, 1 and 2 are the agent's standard streams".into());
+    }
+    crate::sys::borrow(fd).map(|_| fd).map_err(|_| "not open".to_owned())
 }
 
 /// All of it: what is not in a room's tmpfs by then does not fit anyway.

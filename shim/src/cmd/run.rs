@@ -1,46 +1,125 @@
 //! `agent-shim run`: a program in a room; its end is ours.
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::LEAST_ABI;
 use agent_init::layers::Layers;
-use agent_init::reap::FORWARDED;
 
 use crate::cli::Run;
 use crate::error::{At, Failure};
+use crate::limits::Resource;
+use crate::plan::Plan;
 use crate::report::text::one_line;
+use crate::status::Stream;
+use crate::streams::Caller;
+use crate::supervise::{self, Cause, Streams, Supervisor};
 use crate::sys::{self, End};
-use crate::{Sandbox, confine, profile, tree};
+use crate::tty::{self, Outer};
+use crate::{Child, Sandbox, confine, profile, tree};
 
-/// Runs the agent to its end: its status, or 128 + the signal that ended it.
+/// Runs the agent to its end: its status, or 128 + the signal that ended it; 124 after a timeout.
 pub fn run(options: Run) -> Result<u8, Failure> {
-    let Run { mut spec, argv, .. } = options;
-    if spec.best_effort {
-        spec.layers = best_effort(spec.layers);
-    }
-    log::info!("layers: {}", profile::spelled(spec.layers));
-    let mut argv = argv.into_iter();
-    let sandbox = Sandbox::of(spec, argv.next().unwrap_or_default()).args(argv);
-    let plan = sandbox.plan()?;
-    if options.dry_run {
-        return super::print(&tree::text(&plan.nodes)).map(|()| 0);
-    }
-    let warn = |lines: &[String]| {
-        for line in lines.iter().filter(|_| !options.quiet).map(|l| one_line(l)) {
-            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: warning: {line}");
-        }
-    };
-    warn(&plan.warnings);
+    let mut stream = options.status_fd.map_or(Ok(Stream::default()), Stream::to)?;
+    let code = in_room(options, &mut stream);
+    stream.finish()?;
+    code
+}
 
-    let signals = sys::signal_fd(&FORWARDED).at(Step::WAIT, "signalfd", "")?;
-    let mut child = sandbox.start(&plan)?;
+fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
+    let limits = options.spec.limits.clone();
+    let started = start(options, stream);
+    let started = started.inspect_err(|failure| stream.setup(failure))?;
+    let Some(started) = started else { return Ok(0) };
+    let Started { mut child, signals, streams, outer, plan, quiet } = started;
     log::info!("agent started, every layer read back");
     confine::shim();
-    let end = child.wait_forwarding(signals.as_fd())?;
-    warn(&plan.watch.planted());
-    Ok(code(end))
+    let supervisor = Supervisor::new(&mut child, signals, streams, outer, &limits, stream);
+    let cause = supervisor.run();
+    warn(&plan.watch.planted(), quiet);
+    let code = match cause {
+        Ok(Some(cause)) => {
+            let (resource, code) = told(cause);
+            let most = resource.spelled(limits.most(resource));
+            say(&format!("{}: {most} is the limit, and the room was ended", resource.name()));
+            Ok(code)
+        }
+        Ok(None) => child.wait().map(code),
+        Err(failure) => Err(failure),
+    };
+    if let Some(status) = child.status() {
+        let reason = cause.ok().flatten().map(|cause| told(cause).0.name());
+        let code = code.as_ref().map_or_else(Failure::code, |code| *code);
+        stream.exit(&status, reason, code);
+    }
+    code
+}
+
+/// What the caller is told of a room that was ended: the limit, and the exit status.
+fn told(cause: Cause) -> (Resource, u8) {
+    match cause {
+        Cause::Timeout => (Resource::WallTime, TIMED_OUT),
+        Cause::Output => (Resource::Output, 128 + 9), // SIGKILL
+    }
+}
+
+/// `--timeout` has ended the agent. DESIGN §8; the same as of timeout(1).
+const TIMED_OUT: u8 = 124;
+
+/// A room whose agent runs, and what it is connected with.
+struct Started {
+    child: Child,
+    signals: OwnedFd,
+    streams: Streams,
+    outer: Option<Outer>,
+    plan: Plan,
+    quiet: bool,
+}
+
+/// `None`: a dry run.
+fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> {
+    let Run { mut spec, argv, .. } = options;
+    let mut dropped = Vec::new();
+    if spec.best_effort {
+        (spec.layers, dropped) = best_effort(spec.layers);
+    }
+    let (layers, output) = (spec.layers, spec.limits.get(Resource::Output));
+    log::info!("layers: {}", profile::spelled(layers));
+    let mut argv = argv.into_iter();
+    let mut sandbox = Sandbox::of(spec, argv.next().unwrap_or_default()).args(argv);
+    for number in options.keep {
+        let fd = sys::borrow(number).and_then(sys::dup_high);
+        let fd = fd.at(Step::KEEP, "--keep-fd", number.to_string())?;
+        sandbox = sandbox.keep_fd(fd, number);
+    }
+    let plan = sandbox.plan()?;
+    if options.dry_run {
+        return super::print(&tree::text(&plan.nodes)).map(|()| None);
+    }
+    warn(&plan.warnings, options.quiet);
+
+    let with_terminal = options.tty.unwrap_or_else(|| tty::is_terminal(0) && tty::is_terminal(1));
+    let signals = supervise::signals(with_terminal)?;
+    let (sandbox, caller) = Caller::connect(sandbox, with_terminal)?;
+    // Of what a person sees no disk gets full: there only what is asked for.
+    let output = if output.asked || !with_terminal { output.most } else { None };
+    let mut child = sandbox.start(&plan)?;
+    drop(sandbox); // and our copies of the agent's ends
+    stream.enforced(layers, &[], &dropped);
+    stream.exec(child.pid());
+    let (streams, outer) = caller.streams(&mut child, output)?;
+    Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
+}
+
+/// What a user should know, unless the user does not want to.
+fn warn(lines: &[String], quiet: bool) {
+    lines.iter().filter(|_| !quiet).for_each(|line| say(&format!("warning: {line}")));
+}
+
+/// One line on stderr.
+fn say(what: &str) {
+    let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {}", one_line(what));
 }
 
 /// The status of init is the agent's. If init itself was ended from outside, so was the agent.
@@ -52,18 +131,17 @@ fn code(end: End) -> u8 {
 }
 
 /// Says on stderr what the kernel's Landlock lacks, and leaves it out if there is none at all.
-fn best_effort(layers: Layers) -> Layers {
+fn best_effort(layers: Layers) -> (Layers, Vec<String>) {
     if !layers.contains(Layers::LANDLOCK) {
-        return layers;
+        return (layers, Vec::new());
     }
     let (lost, left) = match agent_init::sys::landlock_abi() {
-        Ok(abi) if abi >= LEAST_ABI => return layers,
+        Ok(abi) if abi >= LEAST_ABI => return (layers, Vec::new()),
         Ok(abi) => (format!("Landlock ABI {abi}, not {LEAST_ABI}: {}", lacks(abi)), layers),
         Err(Errno(_)) => ("no Landlock in this kernel".to_owned(), layers - Layers::LANDLOCK),
     };
-    let _nobody_reads =
-        writeln!(std::io::stderr(), "agent-shim: best effort, weaker than asked for: {lost}");
-    left
+    say(&format!("best effort, weaker than asked for: {lost}"));
+    (left, vec![lost])
 }
 
 /// What an older ABI cannot restrict.

@@ -45,7 +45,7 @@ pub(crate) fn boolean(value: bool) -> Json {
     Json(value.to_string())
 }
 
-fn number(value: f64, digits: usize) -> Json {
+pub(crate) fn number(value: f64, digits: usize) -> Json {
     Json(if value.is_finite() { format!("{value:.digits$}") } else { "null".into() })
 }
 

@@ -1,0 +1,176 @@
+//! The caller's standard streams, and how the agent is connected with them. The agent never has
+//! the caller's own files: it could change their mode and times, or use a terminal of the host.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use agent_init::error::Step;
+
+use crate::error::{At, Failure};
+use crate::pump::{Allowance, Lent, Pump, Side, reopened};
+use crate::supervise::Streams;
+use crate::tty::{Outer, Setup};
+use crate::{Child, Sandbox, Stdio, stdio, sys};
+
+/// What the caller has at 0, 1 and 2, as far as it is pumped.
+#[derive(Debug)]
+pub struct Caller {
+    input: Option<Side>,
+    /// Our end of the agent's standard input, if it is no terminal.
+    feed: Option<OwnedFd>,
+    lent: Option<Lent>,
+    output: Option<Side>,
+    error: Option<Side>,
+    outer: Option<Outer>,
+    /// What means the end of input to the room's terminal.
+    end: Option<u8>,
+}
+
+impl Caller {
+    /// Takes standard input and output, and says what the agent has in their place.
+    pub fn connect(sandbox: Sandbox, terminal: bool) -> Result<(Sandbox, Caller), Failure> {
+        let (input, output) = (take(0, "standard input")?, take(1, "standard output")?);
+        match terminal {
+            true => Caller::with_terminal(sandbox, input, output),
+            false => Caller::with_pipes(sandbox, input, output),
+        }
+    }
+
+    /// The terminal is that of standard input; without one, that of standard output.
+    fn with_terminal(
+        sandbox: Sandbox,
+        input: OwnedFd,
+        output: OwnedFd,
+    ) -> Result<(Sandbox, Caller), Failure> {
+        let setup = match Setup::like(input.as_raw_fd()) {
+            Setup { size: None, .. } => Setup::like(output.as_raw_fd()),
+            setup => setup,
+        };
+        let outer = sys::dup_high(input.as_fd()).at(Step::TERMINAL, "fcntl", "")?;
+        let outer = Outer::of(outer);
+        outer.iter().for_each(Outer::restore_on_panic);
+        // A terminal that ends has hung up; of anything else, the agent is to read the end.
+        let end = if outer.is_some() { None } else { Some(END_OF_INPUT) };
+        let caller = Caller {
+            input: Some(Side::of_caller(input, "standard input")?),
+            feed: None,
+            lent: None,
+            output: Some(Side::of_caller(output, "standard output")?),
+            error: None,
+            outer,
+            end,
+        };
+        Ok((sandbox.terminal(setup), caller))
+    }
+
+    fn with_pipes(
+        mut sandbox: Sandbox,
+        input: OwnedFd,
+        output: OwnedFd,
+    ) -> Result<(Sandbox, Caller), Failure> {
+        let error = sys::borrow(2).and_then(sys::dup_high);
+        let error = error.at(Step::STDIO, "fcntl", "standard error")?;
+        let is_one = is_same(&output, &error);
+        let mut caller = Caller {
+            input: None,
+            feed: None,
+            lent: None,
+            output: None,
+            error: None,
+            outer: None,
+            end: None,
+        };
+        match as_is(&input) {
+            Some(own) => sandbox = sandbox.stdio(0, own),
+            None => {
+                let (read, write) = sys::pipe().at(Step::STDIO, "pipe2", "standard input")?;
+                caller.lent = Lent::of(&input, &read);
+                caller.input = Some(Side::of_caller(input, "standard input")?);
+                caller.feed = Some(write);
+                sandbox = sandbox.stdio(0, read);
+            }
+        }
+        (sandbox, caller.output) = piped(sandbox, 1, output, "standard output")?;
+        if is_one {
+            sandbox = sandbox.stdio(2, Stdio::Output);
+        } else {
+            (sandbox, caller.error) = piped(sandbox, 2, error, "standard error")?;
+        }
+        Ok((sandbox, caller))
+    }
+
+    /// The pumps, once there is a room. `limit`: bytes of output.
+    pub fn streams(
+        self,
+        child: &mut Child,
+        limit: Option<u64>,
+    ) -> Result<(Streams, Option<Outer>), Failure> {
+        let terminal = || match &child.terminal {
+            Some(terminal) => sys::dup_high(terminal.as_fd()).map(Some),
+            None => Ok(None),
+        };
+        let (in_end, out_end) = (terminal(), terminal());
+        let at = |end: Result<_, _>| end.at(Step::TERMINAL, "fcntl", "F_DUPFD_CLOEXEC");
+        let feed = at(in_end)?.or(self.feed);
+        let stdout = at(out_end)?.or(child.stdout.take());
+        let input = match (self.input, feed) {
+            (Some(from), Some(to)) => {
+                Some((Pump::new(from, Side::own(to)?).to_terminal(self.end), self.lent))
+            }
+            _ => None,
+        };
+        let mut output = Vec::new();
+        for (from, to) in [(stdout, self.output), (child.stderr.take(), self.error)] {
+            if let (Some(from), Some(to)) = (from, to) {
+                output.push(Pump::new(Side::own(from)?, to));
+            }
+        }
+        Ok((Streams { input, output, allowance: Allowance::of(limit) }, self.outer))
+    }
+}
+
+/// Ctrl-D: VEOF of a new terminal. termios(3).
+const END_OF_INPUT: u8 = 4;
+
+/// A pipe in the place of `fd`, which is pumped to; /dev/null in the place of /dev/null.
+fn piped(
+    sandbox: Sandbox,
+    number: usize,
+    fd: OwnedFd,
+    name: &str,
+) -> Result<(Sandbox, Option<Side>), Failure> {
+    if is_null(&fd) {
+        return Ok((sandbox.stdio(number, Stdio::Null), None));
+    }
+    Ok((sandbox.stdio(number, Stdio::Piped), Some(Side::of_caller(fd, name)?)))
+}
+
+/// Takes one of the caller's: its number is /dev/null from now on, so that what the pump closes is
+/// closed.
+fn take(number: RawFd, name: &str) -> Result<OwnedFd, Failure> {
+    let fd = sys::borrow(number).and_then(sys::dup_high);
+    let fd = fd.at(Step::STDIO, "fcntl", name)?;
+    sys::dup_to(stdio::null()?.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
+    Ok(fd)
+}
+
+/// What the agent may have itself of what the caller reads: a pipe without a name, in a
+/// description of its own, so that O_NONBLOCK stays in the room; /dev/null. Nothing is lost then of
+/// what the agent does not read.
+fn as_is(fd: &OwnedFd) -> Option<OwnedFd> {
+    let number = fd.as_raw_fd();
+    let may = is_null(fd) || sys::file_system(number) == Ok(sys::PIPEFS);
+    may.then(|| reopened(fd, libc::O_NOCTTY)).flatten()
+}
+
+fn is_null(fd: &OwnedFd) -> bool {
+    let number = fd.as_raw_fd();
+    let device = sys::file_id(number).ok().and_then(|id| id.device);
+    device == Some((1, 3)) && sys::is_path_only(number) == Ok(false)
+}
+
+/// Whether both are one file, terminal or pipe: `2>&1`. One pipe for both then, so that what is
+/// written comes out in order.
+fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
+    let inode = |fd: &OwnedFd| sys::file_id(fd.as_raw_fd()).map(|id| id.inode);
+    matches!((inode(a), inode(b)), (Ok(a), Ok(b)) if a == b)
+}
