@@ -381,12 +381,12 @@ fn descriptors(ready: &Ready) -> Result<(), Failure> {
     let names = ["standard input", "standard output", "standard error"];
     for ((fd, number), name) in ready.stdio.iter().zip(0..).zip(names) {
         if let Some(fd) = fd {
-            sys::dup_to(fd.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
+            put(fd.as_raw_fd(), number, Step::STDIO, name)?;
         }
         may_be_given(number, Step::STDIO, name)?;
     }
     for (fd, number) in ready.kept.iter().zip(ready.plan.first_kept()..) {
-        sys::dup_to(fd.as_raw_fd(), number).at(Step::KEEP, "dup2", "")?;
+        put(fd.as_raw_fd(), number, Step::KEEP, "--keep-fd")?;
         may_be_given(number, Step::KEEP, "--keep-fd")?;
     }
     sys::dup_to(ready.orders.as_raw_fd(), ORDERS_FD).at(Step::ORDERS, "dup2", "")?;
@@ -396,6 +396,15 @@ fn descriptors(ready: &Ready) -> Result<(), Failure> {
     sys::dup_to(ready.shim.as_raw_fd(), SHIM_FD).at(Step::DEATH, "dup2", "")?;
     sys::dup_to(ready.end.as_raw_fd(), END_FD).at(Step::REPORT, "dup2", "")?;
     sys::dup_to(ready.report.as_raw_fd(), REPORT_FD).at(Step::REPORT, "dup2", "")
+}
+
+/// dup2, and sees it there: else the agent would have the caller's.
+pub fn put(fd: RawFd, number: RawFd, step: Step, name: &str) -> Result<(), Failure> {
+    sys::dup_to(fd, number).at(step, "dup2", name)?;
+    match (sys::file_id(fd), sys::file_id(number)) {
+        (Ok(given), Ok(seen)) if given == seen => Ok(()),
+        _ => Err(Failure::not_in_force(step, name)),
+    }
 }
 
 /// Whether a room may have what is open at `number`.

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use agent_init::error::{Errno, Step};
 
 use crate::error::{At, Failure};
+use crate::launch;
 use crate::sys::{self, Modes, Size};
 
 /// How the room's terminal is before the agent has it.
@@ -46,7 +47,7 @@ pub fn make(setup: &Setup, socket: RawFd, in_room: bool) -> Result<(), Failure> 
     }
     sys::send_fd(socket, master).at(Step::TERMINAL, "sendmsg", "SCM_RIGHTS")?;
     for number in 0..=2 {
-        sys::dup_to(slave, number).at(Step::TERMINAL, "dup2", "")?;
+        launch::put(slave, number, Step::TERMINAL, "descriptors 0, 1, 2")?;
     }
     sys::close(slave).at(Step::TERMINAL, "close", "")?;
     sys::close(master).at(Step::TERMINAL, "close", "")
