@@ -231,6 +231,11 @@ fn sigterm_is_followed_by_sigkill() {
     for script in ["trap '' TERM; echo up; sleep 1000; sleep 1000", "echo up; kill -STOP $$"] {
         let since = Instant::now();
         let child = up(&mut shim(&["run", "--grace", "300ms", "sh", "-c", script]));
+        let deadline = Instant::now() + LIMIT;
+        let is_stopped = || agent_tests::leak::descendants().iter().any(|p| p.state == 'T');
+        while script.contains("STOP") && !is_stopped() {
+            assert!(Instant::now() < deadline);
+        }
         sys::kill(pid(&child), libc::SIGTERM);
         assert_eq!(code(child), Some(137), "{script}");
         assert!((Duration::from_millis(300)..AT_ONCE).contains(&since.elapsed()), "{script}");
