@@ -222,7 +222,7 @@ impl Watch {
             return;
         }
         if signal == libc::SIGCONT && self.has_jobs() {
-            self.continued();
+            return self.continued();
         }
         if !self.to_group || sys::kill(-self.agent, signal).is_err() {
             let _ended = sys::kill(self.agent, signal);

@@ -72,6 +72,20 @@ pub fn shim(args: &[&str]) -> Command {
     command
 }
 
+/// agent-init, as agent-shim carries it, in a file of its own: removed at the end of the process.
+pub fn agent_init() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("agent-init-{}", std::process::id()));
+        std::fs::write(&path, agent_shim::image::AGENT_INIT).expect("a file in /tmp");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).expect("chmod");
+        crate::sys::at_exit(|| _ = std::fs::remove_file(agent_init()));
+        path
+    })
+}
+
 /// The program that attacks from within (`src/bin/attacker.rs`), to be run as
 /// [`agent_shim::Sandbox::image`].
 pub fn attacker() -> std::sync::Arc<std::os::fd::OwnedFd> {

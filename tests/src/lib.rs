@@ -11,6 +11,8 @@ pub mod scratch;
 pub mod bins;
 pub mod run;
 
+pub mod pid1;
+
 pub mod leak;
 
 #[cfg(target_arch = "x86_64")]
@@ -18,7 +20,7 @@ pub mod trace;
 
 pub mod sys;
 
-pub use bins::{attacker, shim};
+pub use bins::{agent_init, attacker, shim};
 pub use leak::alone;
 pub use scratch::Scratch;
 

@@ -188,6 +188,21 @@ pub fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// The command leads a session whose controlling terminal is its standard input.
+pub fn leading_a_session(command: &mut Command) {
+    let lead = || {
+        // SAFETY: no memory is passed; both may be called after fork.
+        unsafe {
+            libc::setsid();
+            check(libc::ioctl(0, libc::TIOCSCTTY, 0).into())
+        }
+        .map(drop)
+        .map_err(io::Error::from_raw_os_error)
+    };
+    // SAFETY: the closure only makes two system calls.
+    unsafe { command.pre_exec(lead) };
+}
+
 /// The command leads a session whose controlling terminal is a new pty. The other end of it.
 pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
     let (master, slave) = terminal()?;
@@ -204,6 +219,17 @@ pub fn with_terminal(command: &mut Command) -> io::Result<OwnedFd> {
     // SAFETY: the closure only makes two system calls.
     unsafe { command.pre_exec(take) };
     Ok(master)
+}
+
+/// atexit(3).
+pub fn at_exit(run: fn()) {
+    static RUN: std::sync::OnceLock<fn()> = std::sync::OnceLock::new();
+    extern "C" fn all() {
+        RUN.get().iter().for_each(|run| run());
+    }
+    RUN.get_or_init(|| run);
+    // SAFETY: a function that does not unwind, called once at the end.
+    unsafe { libc::atexit(all) };
 }
 
 // -- Attacks, called in a room -------------------------------------------------------------------
@@ -300,6 +326,19 @@ pub fn orphans(count: i32) -> Result<i32, i32> {
 /// Whether this process is in another pid namespace than the host's processes: PID 1 is init.
 fn in_room() -> bool {
     std::fs::read("/proc/1/cmdline").is_ok_and(|line| line == b"init\0")
+}
+
+/// Blocks every signal and takes them one by one, as long as `on` says so; 0 is said first, when it
+/// is ready.
+pub fn hear(mut on: impl FnMut(i32) -> bool) {
+    // SAFETY: the set is written before it is read; siginfo is not asked for.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        on(0);
+        while on(libc::sigwaitinfo(&raw const all, std::ptr::null_mut())) {}
+    }
 }
 
 /// Ignores this signal, if it can be.

@@ -22,6 +22,7 @@ fn main() {
         Some("loopback") => loopback(),
         Some("fill") => fill(),
         Some("setid") => set_id(args.get(1).map_or("/tmp", String::as_str)),
+        Some("hear") => hear(),
         Some("zombie") => zombie(),
         Some("fds") => descriptors(),
         Some("tcp") => tcp(number(1)),
@@ -170,6 +171,17 @@ fn loopback() {
         Ok(text)
     };
     println!("{}", echo().unwrap_or_else(|e| e.to_string()));
+}
+
+/// Says every signal that comes, by its number, until SIGTERM comes twice in a row.
+fn hear() {
+    let mut last = 0;
+    sys::hear(|signal| {
+        println!("{signal}");
+        let is_the_end = (last, signal) == (libc::SIGTERM, libc::SIGTERM);
+        last = signal;
+        !is_the_end
+    });
 }
 
 /// A child that has ended and that nobody waits for.
