@@ -1,165 +1,164 @@
-//! agent-init alone as PID 1 of a pid namespace, beside tini and dumb-init: orphans, signals, exit
-//! codes. A table is printed; what is asserted is agent-init's part of it.
+//! Side by side, as PID 1: tini, dumb-init and agent-init alone. A table of what each does; of
+//! agent-init what it must.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use agent_shim::sys::End;
-use agent_tests::bins::bin;
-use agent_tests::{alone, run_for, skip};
+use agent_tests::pid1::{self, As, command};
+use agent_tests::run::{LIMIT, line};
+use agent_tests::{agent_init, alone, bins, run, run_for, skip, sys};
 
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// An init, by the words before its program.
-struct Init {
+/// A program that can be PID 1, and its own arguments.
+struct Peer {
     name: &'static str,
-    words: Vec<String>,
+    path: PathBuf,
+    args: &'static [&'static str],
 }
 
-fn inits() -> Vec<Init> {
-    let found = |name: &'static str| {
-        let path = std::env::split_paths("/usr/bin:/usr/local/bin:/usr/sbin").map(|d| d.join(name));
-        let Some(path) = path.into_iter().find(|p| p.exists()) else {
-            skip("beside_tini_and_dumb_init", &format!("no {name}"));
-            return None;
-        };
-        Some(Init { name, words: vec![path.to_str().unwrap().into(), "--".into()] })
-    };
-    let ours = bin("agent-init").to_str().unwrap().to_owned();
-    let ours = Init {
-        name: "agent-init",
-        words: vec![ours, "--profile".into(), "self".into(), "--".into()],
-    };
-    [Some(ours), found("tini"), found("dumb-init")].into_iter().flatten().collect()
-}
-
-/// The init as PID 1 of new user, mount and pid namespaces with a proc of their own.
-fn command(init: &Init, program: &[&str]) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child"]);
-    command.args(["--mount-proc", "--"]).args(&init.words).args(program).stdin(Stdio::null());
-    command
-}
-
-/// One that is running: unshare, its only child on the host (the init), what it says.
-struct Running {
-    unshare: Child,
-    pid: i32,
-    lines: BufReader<ChildStdout>,
-}
-
-fn start(init: &Init, script: &str) -> Running {
-    let mut unshare =
-        command(init, &["bash", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(unshare.stdout.take().unwrap());
-    let mut line = String::new();
-    lines.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n", "{}", init.name);
-    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
-    let children = std::fs::read_to_string(children).unwrap();
-    Running { pid: children.trim().parse().unwrap(), unshare, lines }
-}
-
-/// Signals that an init passes on: not those that the kernel raises for a fault, that cannot be
-/// caught, that are about job control, or that libc keeps for itself.
-fn forwardable() -> Vec<i32> {
-    let not = [
-        libc::SIGKILL,
-        libc::SIGSTOP,
-        libc::SIGCHLD,
-        libc::SIGSEGV,
-        libc::SIGILL,
-        libc::SIGFPE,
-        libc::SIGBUS,
-        libc::SIGTRAP,
-        libc::SIGABRT,
-        libc::SIGSYS,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-        libc::SIGTSTP,
-        libc::SIGCONT,
-        32,
-        33,
-    ];
-    (1..=64).filter(|n| !not.contains(n)).collect()
-}
-
-/// The signals that arrived: each is sent to the init, the program says its number.
-fn arrived(init: &Init) -> Vec<i32> {
-    let sent = forwardable();
-    let traps: String = sent.iter().fold(String::new(), |mut text, n| {
-        let _infallible = write!(text, "trap 'echo {n}' {n}; ");
-        text
-    });
-    let mut running = start(init, &format!("{traps} echo ready; while :; do sleep 0.05; done"));
-    let mut seen = Vec::new();
-    for n in sent {
-        // SAFETY of the host: a pid that this test has started and not reaped.
-        assert!(
-            run_for(Command::new("kill").args([format!("-{n}"), running.pid.to_string()]), LIMIT)
-                .ok()
-                .is_empty()
-        );
-        let deadline = Instant::now() + Duration::from_secs(2);
-        if agent_tests::sys::poll(
-            &[std::os::fd::AsRawFd::as_raw_fd(running.lines.get_ref())],
-            deadline - Instant::now(),
-        ) == [true]
-        {
-            let mut line = String::new();
-            running.lines.read_line(&mut line).unwrap();
-            seen.extend(line.trim().parse::<i32>().ok().filter(|m| *m == n));
+/// Those that are there.
+fn peers(test: &str) -> Vec<Peer> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let find =
+        |name: &str| std::env::split_paths(&path).map(|d| d.join(name)).find(|p| p.is_file());
+    let mut peers = Vec::new();
+    for (name, args) in [("tini", &["--"][..]), ("dumb-init", &["--"])] {
+        match find(name) {
+            Some(path) => peers.push(Peer { name, path, args }),
+            None => skip(test, &format!("no {name}")),
         }
     }
-    running.unshare.kill().unwrap();
-    running.unshare.wait().unwrap();
-    seen
+    peers.push(Peer { name: "agent-init", path: agent_init().into(), args: &["--"] });
+    peers
 }
 
-/// How many of these ends come back as a shell would say them.
-fn ends(init: &Init) -> (usize, usize) {
-    let codes = (0..=255).step_by(15).map(|n| (format!("exit {n}"), n));
-    let deaths = [libc::SIGTERM, libc::SIGKILL, libc::SIGSEGV, libc::SIGHUP, libc::SIGUSR1, 64]
-        .map(|n| (format!("kill -{n} $$"), 128 + n));
-    let all: Vec<_> = codes.chain(deaths).collect();
-    let right = all.iter().filter(|(script, code)| {
-        run_for(&mut command(init, &["bash", "-c", script]), LIMIT).end == End::Exited(*code)
-    });
-    (right.count(), all.len())
-}
-
-/// Milliseconds for 10,000 orphans; none may be left.
-fn orphans(init: &Init) -> u128 {
-    let attacker: PathBuf = bin("attacker");
-    let begun = Instant::now();
-    let output =
-        run_for(&mut command(init, &[attacker.to_str().unwrap(), "orphans", "10000"]), LIMIT);
-    assert_eq!(output.end, End::Exited(0), "{}: {output:?}", init.name);
-    begun.elapsed().as_millis()
-}
-
-#[test] // seen to fail with SIGUSR1 left out of what agent-init forwards, without its reaping
-fn beside_tini_and_dumb_init() {
-    let _alone = alone();
-    let unshare = ["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "true"];
-    if run_for(Command::new("unshare").args(unshare), LIMIT).end != End::Exited(0) {
-        return skip("beside_tini_and_dumb_init", "unshare(1) cannot make a pid namespace");
+impl Peer {
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        command(As::Pid1, &self.path, &[self.args, args].concat())
     }
+
+    /// How many of the 256 exit statuses are the program's.
+    fn statuses(&self) -> usize {
+        let end = |code| run(&mut self.command(&["sh", "-c", &format!("exit {code}")])).end;
+        (0..=255).filter(|code| end(*code) == End::Exited(*code)).count()
+    }
+
+    /// How many of the signals that end a program are its status: 128 + n.
+    fn deaths(&self, attacker: &str) -> usize {
+        let end = |n: i32| run(&mut self.command(&[attacker, "die", &n.to_string()])).end;
+        DEADLY.iter().filter(|n| end(**n) == End::Exited(128 + **n)).count()
+    }
+
+    /// Which signals reach the program.
+    fn forwarded(&self, attacker: &str) -> Vec<i32> {
+        let mut command = self.command(&[attacker, "hear"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let out = child.stdout.take().unwrap();
+        let hear = |limit| line(out.as_fd(), limit).and_then(|text| text.parse::<i32>().ok());
+        assert_eq!(hear(LIMIT), Some(0), "{}", self.name);
+        let pid = pid1::pid(As::Pid1, &child);
+        let mut forwarded = Vec::new();
+        for signal in SIGNALS {
+            sys::kill(pid, signal);
+            forwarded.extend(hear(Duration::from_millis(300)));
+            if child.try_wait().unwrap().is_some() {
+                return forwarded; // it has died of the signal
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        forwarded.sort_unstable();
+        forwarded.dedup();
+        forwarded
+    }
+
+    /// How long 10,000 orphans take, if all are reaped.
+    fn orphans(&self, attacker: &str) -> Option<Duration> {
+        let since = Instant::now();
+        let mut command = self.command(&[attacker, "orphans", "10000"]);
+        let output = run_for(&mut command, Duration::from_secs(60));
+        (output.stdout == "orphans: 10000\nprocesses: 2\n").then(|| since.elapsed())
+    }
+
+    /// Whether what is left behind is told to end.
+    fn tells(&self) -> bool {
+        let left = "(trap 'echo told; exit' TERM; echo up >&2; while :; do sleep 0.01; done) &
+            sleep 0.2";
+        run(&mut self.command(&["sh", "-c", left])).stdout == "told\n"
+    }
+}
+
+/// All but those that cannot be caught, those that libc keeps for itself, and SIGCHLD.
+const SIGNALS: [i32; 60] = {
+    let (mut signals, mut n, mut signal) = ([0; 60], 0, 1);
+    while signal <= 64 {
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP && signal != 32 && signal != 33 {
+            signals[n] = signal;
+            n += 1;
+        }
+        signal += 1;
+    }
+    signals
+};
+
+/// Those that end a program by default.
+const DEADLY: [i32; 12] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGILL,
+    libc::SIGABRT,
+    libc::SIGBUS,
+    libc::SIGKILL,
+    libc::SIGSEGV,
+    libc::SIGPIPE,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGSYS,
+];
+
+#[test] // seen to fail with `reap::FORWARDED` in place of `reap::KEPT`
+fn side_by_side() {
+    let test = "side_by_side";
+    if let Some(reason) = pid1::no_pid_1() {
+        return skip(test, &reason);
+    }
+    let alone = alone();
+    let attacker = bins::bin("attacker").to_str().unwrap().to_owned();
     println!(
-        "{:<12} {:>11} {:>12} {:>17}",
-        "as PID 1", "10k orphans", "exit codes", "signals passed on"
+        "{:<11} {:>7} {:>12} {:>11} {:>10} {:>15} {:>6}",
+        "PID 1", "bytes", "exit 0..255", "128+signal", "forwarded", "10,000 orphans", "tells"
     );
-    for init in inits() {
-        let (ms, (right, all), seen) = (orphans(&init), ends(&init), arrived(&init));
-        let of = forwardable().len();
-        println!("{:<12} {ms:>8} ms {right:>9}/{all} {:>14}/{of}", init.name, seen.len());
-        if init.name == "agent-init" {
-            assert_eq!((right, seen), (all, forwardable()));
+    let mut forwarded = Vec::new();
+    for peer in peers(test) {
+        let (statuses, deaths) = (peer.statuses(), peer.deaths(&attacker));
+        let (orphans, tells) = (peer.orphans(&attacker), peer.tells());
+        let signals = peer.forwarded(&attacker);
+        let time = orphans.map_or("not reaped".into(), |t| format!("{} ms", t.as_millis()));
+        println!(
+            "{:<11} {:>7} {:>12} {:>11} {:>10} {time:>15} {:>6}",
+            peer.name,
+            std::fs::metadata(&peer.path).unwrap().len(),
+            format!("{statuses} of 256"),
+            format!("{deaths} of {}", DEADLY.len()),
+            format!("{} of 60", signals.len()),
+            if tells { "yes" } else { "no" },
+        );
+        if peer.name == "agent-init" {
+            assert_eq!((statuses, deaths), (256, DEADLY.len()));
+            assert!(orphans.is_some() && tells);
         }
+        forwarded.push((peer.name, signals));
     }
+    let of = |name: &str| forwarded.iter().find(|(n, _)| *n == name).map(|(_, signals)| signals);
+    let ours = of("agent-init").unwrap();
+    assert_eq!(ours.len(), 50, "{ours:?}");
+    if let Some(tini) = of("tini") {
+        assert_eq!(ours, tini, "what tini passes on, and nothing else");
+    }
+    alone.gone_within(LIMIT);
 }
