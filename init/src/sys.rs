@@ -619,15 +619,14 @@ pub fn execve_fd(fd: Fd, argv: &[u64], envp: &[u64]) -> Errno {
 }
 
 /// prlimit64(2) of the caller: sets soft and hard limit, never above the hard limit there is.
-pub fn set_rlimit(resource: u64, limit: u64) -> Result<u64, Errno> {
-    let (_, hard) = get_rlimit(resource)?;
-    let limit = limit.min(hard);
-    let new = [limit, limit];
+pub fn set_rlimit(resource: u64, soft: u64, hard: u64) -> Result<(), Errno> {
+    let (_, most) = get_rlimit(resource)?;
+    let new = [soft.min(most), hard.min(most)];
     // SAFETY: the kernel reads one `struct rlimit64`: two words.
     check(unsafe {
         sc::syscall4(nr::PRLIMIT64, 0, word(resource), new.as_ptr().expose_provenance(), 0)
-    })?;
-    Ok(limit)
+    })
+    .map(drop)
 }
 
 /// prlimit64(2) of the caller: soft and hard limit.

@@ -7,6 +7,7 @@ use agent_init::error::Step;
 use agent_init::reap;
 
 use crate::error::{At, Failure};
+use crate::limits::InForce;
 use crate::sys::{self, End, Usage};
 
 /// A room whose agent was started. Dropped before it has ended, the room is ended.
@@ -25,6 +26,8 @@ pub struct Child {
     record: OwnedFd,
     since: Instant,
     end: Option<Ended>,
+    // After the drop of a child, which ends the room.
+    in_force: InForce,
 }
 
 /// How a room has ended.
@@ -50,7 +53,7 @@ struct Ended {
 }
 
 impl Child {
-    pub(crate) fn new(pid: i32, pidfd: OwnedFd, record: OwnedFd) -> Child {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, record: OwnedFd, in_force: InForce) -> Child {
         Child {
             stdin: None,
             stdout: None,
@@ -61,7 +64,13 @@ impl Child {
             record,
             since: Instant::now(),
             end: None,
+            in_force,
         }
+    }
+
+    /// What limits it, and, after its end, what it ran into.
+    pub fn limits(&self) -> &InForce {
+        &self.in_force
     }
 
     /// A descriptor of PID 1 of the room, for poll(2) and pidfd_send_signal(2).
@@ -108,7 +117,8 @@ impl Child {
         let Ended { init, record, wall, usage } = self.end.as_ref()?;
         let agent = record.map_or(*init, |record| End::of_status(record.status));
         let left = record.map_or(0, |record| record.left);
-        Some(Status { agent, left, wall: *wall, usage: *usage })
+        let peak_memory = self.in_force.peak_memory().unwrap_or(usage.peak_memory);
+        Some(Status { agent, left, wall: *wall, usage: Usage { peak_memory, ..*usage } })
     }
 
     /// What init wrote of the end; there after [`Child::wait`], unless init was ended from outside.

@@ -4,17 +4,18 @@
 //!
 //! Runs in the child, between clone3 and execve: no allocation, no panic.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 
 use crate::error::{At, Failure};
+use crate::limits::{Limits, Resource};
 use crate::overlay;
 use crate::pin::Pins;
 use crate::plan::{Identity, Plan};
-use crate::room::{self, Kind, Node};
+use crate::room::{Kind, Node};
 use crate::sys::{self, NODEV, NOSUID, RDONLY};
 
 /// Makes the mount namespace what the layers ask for, and enters it.
@@ -30,7 +31,7 @@ pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     )?;
     if layers.contains(Layers::MNT) {
         pins.rest(plan)?;
-        enter()?;
+        enter(plan)?;
         fill(plan, pins)
     } else if layers.contains(Layers::PID) {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
@@ -41,16 +42,46 @@ pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     }
 }
 
-/// A tmpfs of the room's size.
-pub fn tmpfs(mode: &'static CStr, attrs: u64) -> Result<RawFd, Errno> {
-    let options =
-        [(c"mode", mode), (c"size", room::TMPFS_SIZE), (c"nr_inodes", room::TMPFS_INODES)];
-    sys::detached(c"tmpfs", &options, attrs)
+/// The size of each tmpfs of a room: tmpfs(5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    size: CString,
+    inodes: CString,
+    // The same, to be compared.
+    capacity: (u64, u64),
 }
 
+impl Tmpfs {
+    /// Made before the clone.
+    pub fn of(limits: &Limits) -> Tmpfs {
+        // 0 is no limit.
+        let most = |resource| limits.most(resource).unwrap_or(0);
+        let (size, inodes) = (most(Resource::TmpfsSize), most(Resource::TmpfsInodes));
+        let text = |n: u64| CString::new(n.to_string()).unwrap_or_default();
+        Tmpfs { size: text(size), inodes: text(inodes), capacity: (size, inodes) }
+    }
+
+    /// A new one, attached nowhere.
+    pub fn make(&self, mode: &CStr, attrs: u64) -> Call<RawFd> {
+        let options = [(c"mode", mode), (c"size", &self.size), (c"nr_inodes", &self.inodes)];
+        let fd = call("fsmount", sys::detached(c"tmpfs", &options, attrs))?;
+        let (bytes, inodes) = call("fstatfs", sys::capacity(fd))?;
+        // In whole pages.
+        let same = |n: u64| n == bytes || n < bytes && bytes - n < MOST_PAGE && n != 0;
+        match same(self.capacity.0) && inodes == self.capacity.1 {
+            true => Ok(fd),
+            false => Err((agent_init::error::READ_BACK, Errno(0))),
+        }
+    }
+}
+
+/// The largest page.
+const MOST_PAGE: u64 = 64 << 10;
+
 /// Enters the new root, which is empty.
-fn enter() -> Result<(), Failure> {
-    let fd = tmpfs(c"0755", NOSUID | NODEV).at(Step::COMPOSE, "fsmount", "tmpfs")?;
+fn enter(plan: &Plan) -> Result<(), Failure> {
+    let fd = plan.tmpfs.make(c"0755", NOSUID | NODEV);
+    let fd = fd.map_err(|(call, errno)| Failure::new(Step::COMPOSE, call, "tmpfs", errno))?;
     // Over the old root, so that no directory of the host has to be there for it.
     sys::attach(fd, c"/").at(Step::COMPOSE, "move_mount", "tmpfs, /")?;
     sys::fchdir(fd).at(Step::COMPOSE, "fchdir", "tmpfs")?;
@@ -64,7 +95,7 @@ fn fill(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     for (n, node) in plan.nodes.iter().enumerate() {
         let step =
             if matches!(node.kind, Kind::Overlay(_)) { Step::OVERLAY } else { Step::COMPOSE };
-        make(node, pins.get(n))
+        make(plan, node, pins.get(n))
             .map_err(|(call, errno)| Failure::new(step, call, node.path.to_bytes(), errno))?;
     }
     overlay::end(plan)
@@ -79,7 +110,7 @@ pub fn call<T>(name: &'static str, result: Result<T, Errno>) -> Call<T> {
 }
 
 /// One node, with its pin. Paths are relative to the new root.
-fn make(node: &Node, pin: RawFd) -> Call<()> {
+fn make(plan: &Plan, node: &Node, pin: RawFd) -> Call<()> {
     let at = relative(&node.path);
     match &node.kind {
         Kind::Dir(mode) | Kind::Scratch(mode) => call("mkdir", sys::mkdir(at, *mode)),
@@ -99,11 +130,11 @@ fn make(node: &Node, pin: RawFd) -> Call<()> {
             overlay::make(&node.path, pin, bind.bits)
         }
         Kind::Tmpfs => {
-            let fd = call("fsmount", tmpfs(c"0755", NOSUID | NODEV))?;
+            let fd = plan.tmpfs.make(c"0755", NOSUID | NODEV)?;
             attach(node, at, fd, true)
         }
         Kind::Mask(true) => {
-            let fd = call("fsmount", tmpfs(c"0755", NOSUID | NODEV | RDONLY))?;
+            let fd = plan.tmpfs.make(c"0755", NOSUID | NODEV | RDONLY)?;
             attach(node, at, fd, true)
         }
     }

@@ -122,6 +122,10 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::IMAGE,    Some(Errno::EFBIG),      "agent-init is larger than a file may be here: ulimit -f"),
     (Step::IMAGE,    Some(Errno::EINVAL),     "descriptors of 10 and more are needed: ulimit -n"),
     (Step::ORDERS,   Some(Errno::EMFILE),     "more open files: ulimit -n"),
+    (Step::LIMITS,   Some(Errno::EACCES),     "no cgroup can be written here; with systemd, `systemd-run --user --scope agent-shim run ...` gives one; --best-effort goes without"),
+    (Step::LIMITS,   Some(Errno::EBUSY),      "the own cgroup has a limit of its own, and processes: start agent-shim where neither is, or set the limit there; --best-effort goes without"),
+    (Step::LIMITS,   Some(Errno::ENODEV),     "nothing here can enforce it: the cgroup controller is not mounted or not passed on (cgroup.subtree_control), or the layer is not made; --best-effort goes without"),
+    (Step::LIMITS,   None,                    "--best-effort goes without"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];
 

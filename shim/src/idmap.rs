@@ -59,7 +59,8 @@ pub fn swapped(owner: (u32, u32), ids: (u32, u32)) -> Result<OwnedFd, Failure> {
     // A process in it, which waits for the end of a pipe, holds it until it has a descriptor.
     let (wait_end, hold) = sys::pipe().at(Step::IDMAP, "pipe2", "")?;
     let userns = u64::from(libc::CLONE_NEWUSER.cast_unsigned());
-    let side = sys::clone3(userns).at(Step::IDMAP, "clone3", "a namespace for the workspace")?;
+    let side =
+        sys::clone3(userns, None).at(Step::IDMAP, "clone3", "a namespace for the workspace")?;
     let sys::Side::Parent(pid, pidfd) = side else {
         let _closed = sys::close(hold.as_raw_fd());
         let _ended = sys::read(wait_end.as_raw_fd(), &mut [0]);

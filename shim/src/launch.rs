@@ -23,11 +23,13 @@ use agent_init::orders::{END_FD, ORDERS_FD, PROGRAM_FD, REPORT_FD, SHIM_FD};
 use agent_init::report::READY;
 use agent_init::sys::{CapSets, record_bytes, record_from};
 
+use crate::cgroup::Group;
 use crate::child::Child;
 use crate::compose;
 use crate::error::{At, Failure, HARNESS};
 use crate::idmap::{self, Maps};
 use crate::image;
+use crate::limits::InForce;
 use crate::ns;
 use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
@@ -90,6 +92,7 @@ pub fn launch(
 ) -> Result<Child, Failure> {
     check_kept(plan)?;
     let namespaces = plan::host_namespaces()?;
+    let in_force = InForce::of(plan)?;
     let (report, report_end) = pipe()?;
     let (record, record_end) = pipe()?;
     // The last number that the child fills.
@@ -120,7 +123,7 @@ pub fn launch(
             .iter()
             .map(|(fd, _)| High::of(fd.as_fd(), last))
             .collect::<Result<_, _>>()?,
-        orders: sealed_orders(&plan.orders(&namespaces), last)?,
+        orders: sealed_orders(&plan.orders(&namespaces, &in_force.rlimits), last)?,
         report: high(report_end, last)?,
         shim: high(sys::pidfd_of_self().at(Step::DEATH, "pidfd_open", "agent-shim")?, last)?,
         end: high(record_end, last)?,
@@ -129,10 +132,11 @@ pub fn launch(
     let namespaces = names(plan); // before the clone: both sides would make it
     // No handler of the caller may run in the child, and no signal end it half way.
     let blocked = Blocked::all();
-    let side = sys::clone3(ns::outer(plan)).at(Step::CLONE, "clone3", &namespaces)?;
-    let Side::Parent(pid, pidfd) = side else { run_child(&ready) };
+    let birth = in_force.group.birth();
+    let side = sys::clone3(ns::outer(plan), birth).at(Step::CLONE, "clone3", &namespaces)?;
+    let Side::Parent(pid, pidfd) = side else { run_child(&ready, &in_force.group) };
     drop(blocked);
-    let mut child = Child::new(pid, pidfd, record);
+    let mut child = Child::new(pid, pidfd, record, in_force);
     [child.stdin, child.stdout, child.stderr] = ours;
     let mapped = let_go(&ready, pid);
     drop(ready); // our copies of the child's ends: the report pipe can end now
@@ -256,8 +260,8 @@ fn let_go(ready: &Ready, pid: i32) -> Result<(), Failure> {
 }
 
 /// The child: it becomes agent-init, or says why not and ends.
-fn run_child(ready: &Ready) -> ! {
-    let failure = match prepare(ready) {
+fn run_child(ready: &Ready, group: &Group) -> ! {
+    let failure = match group.enter().and_then(|()| prepare(ready)) {
         Err(failure) => failure,
         Ok(()) => {
             let errno = sys::exec_image(ready.image.as_raw_fd(), NAME);

@@ -23,6 +23,7 @@ pub mod pin;
 
 pub mod overlay;
 
+pub mod cgroup;
 pub mod idmap;
 pub mod image;
 pub mod ns;

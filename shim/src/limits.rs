@@ -3,6 +3,15 @@
 
 use std::time::Duration;
 
+use agent_init::error::{Errno, Step};
+use agent_init::layers::Layers;
+use agent_init::orders::Flags;
+
+use crate::cgroup::{self, Group, Want};
+use crate::error::Failure;
+use crate::plan::{Identity, Plan};
+use crate::room;
+
 /// What is limited: the rows of [`TABLE`], in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -170,6 +179,16 @@ pub struct Enforced {
     pub note: &'static str,
 }
 
+impl Enforced {
+    /// It was asked for, and this is less than its words say: to be told to the user.
+    pub fn is_less(&self) -> bool {
+        self.asked && (self.by.is_none() || self.by == Some(DATA))
+    }
+}
+
+/// Memory without a cgroup.
+const DATA: &str = "RLIMIT_DATA";
+
 /// A limit that the room ran into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -183,6 +202,168 @@ pub struct Hit {
     pub times: u64,
     /// It ended the agent; else it only refused something.
     pub ended: bool,
+}
+
+/// What a room's limits are put in force by, decided on the host before the room exists. The
+/// room's group lives as long as this.
+#[derive(Debug, Default)]
+pub struct InForce {
+    enforced: Vec<Enforced>,
+    /// For init: resource and limit, getrlimit(2).
+    pub(crate) rlimits: Vec<(u32, u64)>,
+    pub(crate) group: Group,
+}
+
+impl InForce {
+    /// Makes the room's group and decides the rest. What was asked for and cannot be had ends the
+    /// launch here, unless best effort is enough.
+    pub fn of(plan: &Plan) -> Result<InForce, Failure> {
+        let mut all = InForce { rlimits: room::RLIMITS.to_vec(), ..InForce::default() };
+        // The control of an experiment is no room.
+        let wants = if plan.identity == Identity::RealRoot { Vec::new() } else { wants(plan) };
+        let outcomes = if wants.is_empty() {
+            Vec::new()
+        } else {
+            let (group, outcomes) = Group::make(&wants);
+            all.group = group;
+            outcomes
+        };
+        for row in &TABLE {
+            let limit = plan.limits.get(row.resource);
+            let outcome = outcomes.iter().find(|(want, _)| want.resource == row.resource);
+            all.rlimit(plan, row.resource, limit, outcome.is_some_and(|(_, made)| made.is_ok()));
+            let Some(most) = limit.most else { continue };
+            let enforced = all.by(plan, row.resource, most, outcome.map(|(_, made)| made));
+            let asked = limit.asked && !plan.flags.contains(Flags::BEST_EFFORT);
+            if enforced.by.is_none() && asked {
+                let what = format!("--{} {}", row.name, row.resource.spelled(Some(most)));
+                let cause = outcome.and_then(|(_, made)| made.err());
+                let (call, errno) =
+                    cause.map_or(("enforce", Errno::ENODEV), |f| ("cgroup", f.0.errno));
+                return Err(Failure::new(Step::LIMITS, call, what, errno));
+            }
+            all.enforced.push(Enforced { asked: limit.asked, ..enforced });
+        }
+        Ok(all)
+    }
+
+    /// The row for init, if the resource has one.
+    fn rlimit(&mut self, plan: &Plan, resource: Resource, limit: Limit, in_group: bool) {
+        let Some((_, number)) = RLIMITS.iter().find(|(r, _)| *r == resource) else { return };
+        let most = match (resource, limit.most) {
+            (_, None) if !limit.asked => return,
+            (_, None) => u64::MAX, // as far as the caller's own hard limit goes
+            (Resource::Memory, _) if in_group => return,
+            // One more: the group's own counter tells that it was hit.
+            (Resource::Processes, Some(most)) if in_group => most.saturating_add(1),
+            (_, Some(most)) => most,
+        };
+        // Elsewhere it is counted with all that the user runs on the host. Linux 5.14.
+        if resource != Resource::Processes || plan.layers.contains(Layers::USERNS) {
+            self.rlimits.push((*number, most));
+        }
+    }
+
+    /// What enforces a limit; `made`: what became of it in the room's group.
+    fn by(
+        &self,
+        plan: &Plan,
+        resource: Resource,
+        most: u64,
+        made: Option<&cgroup::Outcome>,
+    ) -> Enforced {
+        let row = |by, note| Enforced { resource, value: Some(most), asked: false, by, note };
+        if let Some(Ok(by)) = made {
+            return row(Some(*by), "");
+        }
+        let rlimit = RLIMITS.iter().find(|(r, _)| *r == resource).map(|(_, number)| *number);
+        let is_set = self.rlimits.iter().any(|(number, _)| Some(*number) == rlimit);
+        let mut enforced = match resource {
+            Resource::Memory => row(Some(DATA), "of each process: no writable cgroup"),
+            Resource::Processes if is_set => {
+                row(Some("RLIMIT_NPROC"), "counted for the room alone")
+            }
+            Resource::Processes => row(None, "without a user namespace it needs a cgroup"),
+            Resource::Cpus => row(None, "it needs a cgroup"),
+            Resource::CpuTime => row(Some("RLIMIT_CPU"), "of each process"),
+            Resource::OpenFiles => row(Some("RLIMIT_NOFILE"), "of each process"),
+            Resource::FileSize => row(Some("RLIMIT_FSIZE"), "of each file"),
+            Resource::TmpfsSize | Resource::TmpfsInodes => {
+                match plan.layers.contains(Layers::MNT) {
+                    true => row(Some("tmpfs"), "of each tmpfs"),
+                    false => row(None, "without the mnt layer a room has no tmpfs"),
+                }
+            }
+            Resource::WallTime | Resource::Output => row(Some("agent-shim"), ""),
+            Resource::Grace => row(Some("agent-init"), ""),
+        };
+        if let Some(number) = rlimit.filter(|_| is_set)
+            && let Ok((_, hard)) = agent_init::sys::get_rlimit(number.into())
+            && hard < most
+        {
+            enforced.value = Some(hard);
+            enforced.note = "the caller's own limit";
+        }
+        enforced
+    }
+
+    /// What is in force, in the order of [`TABLE`]; what is unlimited is not in it.
+    pub fn enforced(&self) -> &[Enforced] {
+        &self.enforced
+    }
+
+    /// What the room ran into. `ended_by`: the signal that ended the agent itself.
+    pub fn hits(&self, ended_by: Option<i32>) -> Vec<Hit> {
+        let killed = ended_by == Some(libc::SIGKILL);
+        let mut hits: Vec<_> = self.group.counts();
+        // The signals of setrlimit(2) say which one it was.
+        for (resource, signal) in SIGNALS {
+            if let Some(enforced) = self.enforced.iter().find(|e| e.resource == *resource)
+                && ended_by == Some(*signal)
+            {
+                hits.push((*resource, enforced.value.unwrap_or(0), enforced.by.unwrap_or(""), 1));
+            }
+        }
+        let hit = |(resource, value, by, times)| {
+            let by_signal = SIGNALS.iter().any(|(r, _)| *r == resource);
+            let ended = by_signal || killed && resource == Resource::Memory;
+            Hit { resource, value: Some(value), by, times, ended }
+        };
+        hits.into_iter().map(hit).collect()
+    }
+
+    /// The most bytes of memory that the room used at a time, where a cgroup counts them.
+    pub fn peak_memory(&self) -> Option<u64> {
+        self.group.peak_memory()
+    }
+}
+
+/// What is limited by a resource limit of each process: getrlimit(2).
+#[rustfmt::skip] // a row a line
+const RLIMITS: &[(Resource, u32)] = &[
+    (Resource::Processes, libc::RLIMIT_NPROC), // of the user namespace
+    (Resource::Memory,    libc::RLIMIT_DATA),  // not AS: V8, Go and Java reserve tens of GB
+    (Resource::CpuTime,   libc::RLIMIT_CPU),
+    (Resource::OpenFiles, libc::RLIMIT_NOFILE),
+    (Resource::FileSize,  libc::RLIMIT_FSIZE),
+];
+
+/// Those that end a process by a signal of their own.
+const SIGNALS: &[(Resource, i32)] =
+    &[(Resource::CpuTime, libc::SIGXCPU), (Resource::FileSize, libc::SIGXFSZ)];
+
+/// What the room's group is asked to do. Processes are worth a directory of their own only where
+/// nothing else counts them, or where the caller wants to know that the limit was hit.
+fn wants(plan: &Plan) -> Vec<Want> {
+    let counted = plan.layers.contains(Layers::USERNS);
+    let rows = [
+        (Resource::Memory, true),
+        (Resource::Processes, !counted || plan.limits.get(Resource::Processes).asked),
+        (Resource::Cpus, true),
+    ];
+    let want =
+        |(resource, alone)| Some(Want { resource, value: plan.limits.most(resource)?, alone });
+    rows.into_iter().filter_map(want).collect()
 }
 
 /// A value as a user writes it. The error says what is wrong with it.

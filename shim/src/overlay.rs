@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use agent_init::error::{Errno, Step};
 
-use crate::compose::{Call, call, relative, tmpfs};
+use crate::compose::{Call, call, relative};
 use crate::error::{At, Failure};
 use crate::plan::Plan;
 use crate::room::Kind;
@@ -36,7 +36,8 @@ pub fn begin(plan: &Plan) -> Result<(), Failure> {
         return Ok(());
     }
     sys::mkdir(LAYERS, 0o700).at(Step::OVERLAY, "mkdir", "layers")?;
-    let fd = tmpfs(c"0700", NOSUID | NODEV).at(Step::OVERLAY, "fsmount", "layers")?;
+    let fd = plan.tmpfs.make(c"0700", NOSUID | NODEV);
+    let fd = fd.map_err(|(call, errno)| Failure::new(Step::OVERLAY, call, "layers", errno))?;
     sys::attach(fd, LAYERS).at(Step::OVERLAY, "move_mount", "layers")
 }
 

@@ -10,9 +10,11 @@ use agent_init::landlock::Access;
 use agent_init::layers::{Layers, NAMESPACES};
 use agent_init::orders::{END_FD, Flags, HEADER, MAGIC, PROGRAM_FD};
 
+use crate::compose::Tmpfs;
 use crate::error::Failure;
 use crate::furnish;
 use crate::git::Watch;
+use crate::limits::Limits;
 use crate::room::{self, Node};
 use crate::spec::{Net, Spec};
 use crate::sys;
@@ -166,6 +168,10 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What it leaves behind may take this long between SIGTERM and SIGKILL. Zero: SIGKILL at once.
     pub grace: Duration,
+    /// What it may use.
+    pub limits: Limits,
+    /// The size of each tmpfs, from them.
+    pub tmpfs: Tmpfs,
     /// Descriptors that it keeps, and their numbers there: 3 or more, none twice.
     pub kept: Vec<(Arc<OwnedFd>, RawFd)>,
     /// What is looked for after the run.
@@ -196,6 +202,8 @@ impl Plan {
             inner: (0, 0),
             warnings: Vec::new(),
             grace: spec.limits.grace(),
+            tmpfs: Tmpfs::of(&spec.limits),
+            limits: spec.limits.clone(),
             kept: Vec::new(),
             watch: Watch::default(),
         };
@@ -218,11 +226,6 @@ impl Plan {
         let path = self.env.iter().find_map(|e| e.to_bytes().strip_prefix(b"PATH="));
         let dirs = path.unwrap_or(b"/usr/bin:/bin").split(|b| *b == b':').filter(|d| !d.is_empty());
         dirs.filter_map(|dir| CString::new([dir, b"/", name.to_bytes()].concat()).ok()).collect()
-    }
-
-    fn rlimits(&self) -> impl Iterator<Item = &(u32, u64)> {
-        let counted_apart = self.layers.contains(Layers::USERNS);
-        room::RLIMITS.iter().chain(counted_apart.then_some(&room::RLIMIT_NPROC))
     }
 
     /// The nodes that Landlock has a rule for: those that have more than what lies above them.
@@ -250,12 +253,15 @@ impl Plan {
     }
 
     /// The block that init receives: `agent_init::orders` has the layout.
-    pub fn orders(&self, host_namespaces: &[u64; NAMESPACES.len()]) -> Vec<u64> {
+    pub fn orders(
+        &self,
+        host_namespaces: &[u64; NAMESPACES.len()],
+        rlimits: &[(u32, u64)],
+    ) -> Vec<u64> {
         let nodes = self.grants().into_iter().map(|n| (n.access, &*n.path));
         let root = self.layers.contains(Layers::MNT).then_some((room::ROOT_ACCESS, c"/"));
         let grants: Vec<_> = root.into_iter().chain(nodes).collect();
         let candidates = self.candidates();
-        let rlimits: Vec<_> = self.rlimits().collect();
         let mut flags = self.flags;
         flags.set(Flags::PROGRAM_FD, matches!(self.program, Program::Image(_)));
         let counts = [
@@ -362,6 +368,8 @@ mod tests {
             inner: (1000, 100),
             warnings: Vec::new(),
             grace: Duration::from_millis(1500),
+            limits: Limits::default(),
+            tmpfs: Tmpfs::of(&Limits::default()),
             kept: Vec::new(),
             watch: Watch::default(),
         }
@@ -369,7 +377,7 @@ mod tests {
 
     #[test]
     fn orders_arrive_as_they_were_given() {
-        let mut words = plan().orders(&[1, 2, 3, 4, 5, 6, 7]);
+        let mut words = plan().orders(&[1, 2, 3, 4, 5, 6, 7], room::RLIMITS);
         let orders = Orders::check(&mut words).unwrap();
         assert_eq!(orders.layers(), Layers::FULL);
         assert_eq!(orders.host_namespace(6), 7);
@@ -379,12 +387,12 @@ mod tests {
         assert_eq!(grants, [c"/", c"/proc", c"/dev", c"/dev/shm", c"/tmp"]);
         assert_eq!((orders.start(), orders.grace()), (c"/tmp", 1500));
         assert_eq!((orders.argv().len(), orders.envp().len()), (4, 2));
-        assert_eq!(orders.rlimits().count(), room::RLIMITS.len() + 1);
+        assert_eq!(orders.rlimits().count(), room::RLIMITS.len());
     }
 
     #[test]
     fn damaged_orders_are_refused() {
-        let good = plan().orders(&[0; 7]);
+        let good = plan().orders(&[0; 7], room::RLIMITS);
         assert!(Orders::check(&mut good.clone()).is_some());
         for cut in 0..good.len() {
             assert!(Orders::check(&mut good[..cut].to_vec()).is_none(), "cut at {cut}");
@@ -406,7 +414,7 @@ mod tests {
         let fd = Arc::new(std::fs::File::open("/dev/null").unwrap().into());
         let with = |wanted: &[RawFd]| {
             let kept = wanted.iter().map(|w| (Arc::clone(&fd), *w)).collect();
-            let mut words = Plan { kept, ..plan() }.orders(&[0; 7]);
+            let mut words = Plan { kept, ..plan() }.orders(&[0; 7], room::RLIMITS);
             Orders::check(&mut words).unwrap().kept().collect::<Vec<_>>()
         };
         assert_eq!(with(&[]), []);

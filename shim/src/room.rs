@@ -264,26 +264,17 @@ pub fn identity_files(uid: u32, gid: u32, hostname: &CStr) -> Vec<Node> {
     ]
 }
 
-/// Bytes of everything that is written in a room: `/`, `/tmp`, `/dev/shm`. tmpfs(5), `size`.
-pub const TMPFS_SIZE: &CStr = c"64M";
-/// Files and directories in a room. tmpfs(5), `nr_inodes`.
-pub const TMPFS_INODES: &CStr = c"16k";
-
 /// The name of the room's uts namespace.
 pub const HOSTNAME: &CStr = c"room";
 
-/// Resource and limit. getrlimit(2); RLIMIT_NPROC is counted per user namespace (Linux 5.14).
+/// Resource and limit, of every room, besides what [`crate::limits`] knows. getrlimit(2).
 #[rustfmt::skip] // a row a line
 pub const RLIMITS: &[(u32, u64)] = &[
     (libc::RLIMIT_CORE,       1), // too little for a file, and "no" to a pipe to a host program: core(5)
-    (libc::RLIMIT_NOFILE,     1024),
     (libc::RLIMIT_SIGPENDING, 1024), // timers and queued signals are counted to the user on the host
     (libc::RLIMIT_RTPRIO,     0),    // no real-time class, and no better nice value
     (libc::RLIMIT_NICE,       0),
 ];
-
-/// The same, where a user namespace counts them apart from the caller's other processes.
-pub const RLIMIT_NPROC: (u32, u64) = (libc::RLIMIT_NPROC, 256);
 
 /// Where programs are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -48,13 +48,18 @@ pub enum Side {
 
 /// clone3(2), as fork does it (nothing shared), with CLONE_PIDFD and new namespaces.
 /// ENOSPC: user.max_*_namespaces; EPERM: user namespaces are forbidden here; EUSERS: nested 33 deep.
-pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
+/// `birth`: the child begins in this cgroup v2, CLONE_INTO_CGROUP, Linux 5.7.
+pub fn clone3(namespaces: u64, birth: Option<BorrowedFd>) -> Result<Side, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: an all-zero clone_args asks for nothing.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    if let Some(group) = birth {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
+    }
     // SAFETY: `args` is a clone_args of the size given, `pidfd` one int, both outlive the call.
     // Without CLONE_VM the child has its own memory, and no stack is set, so it returns here.
     // The child does not touch the heap or a lock: see `launch::run_child`.
@@ -63,6 +68,9 @@ pub fn clone3(namespaces: u64) -> Result<Side, Errno> {
         pid => Ok(Side::Parent(i32::try_from(pid).map_err(|_| Errno::EINVAL)?, owned(pidfd)?)),
     }
 }
+
+/// include/uapi/linux/sched.h
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// unshare(2).
 pub fn unshare(namespaces: u64) -> Result<(), Errno> {
@@ -376,6 +384,15 @@ pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
     Ok(fs.f_flag)
 }
 
+/// fstatfs(2): bytes and inodes that fit; 0: no limit of a tmpfs.
+pub fn capacity(fd: RawFd) -> Result<(u64, u64), Errno> {
+    // SAFETY: an all-zero `statfs` is valid (integers only).
+    let mut fs: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct statfs`.
+    check_int(unsafe { libc::fstatfs(fd, &raw mut fs) })?;
+    Ok((fs.f_blocks.saturating_mul(fs.f_bsize.unsigned_abs()), fs.f_files))
+}
+
 /// uname(2): whether the host name is `name`.
 pub fn is_hostname(name: &CStr) -> Result<bool, Errno> {
     // SAFETY: an all-zero `utsname` is valid.
@@ -425,6 +442,13 @@ pub fn dup_high(fd: BorrowedFd) -> Result<OwnedFd, Errno> {
 pub fn dup_past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: no memory is passed.
     owned(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, last.max(9) + 1) })
+}
+
+/// pidfd_open(2). ESRCH: there is none.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    owned(i32::try_from(fd).map_err(|_| Errno::EINVAL)?)
 }
 
 /// pidfd_open(2) of this process: it can be read once the process has died, all threads of it.

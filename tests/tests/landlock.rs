@@ -73,7 +73,7 @@ fn restrict_by_hand(root: &Path) {
     let program = Program::Path(CString::default());
     let mut plan = Plan::of(&spec, program, vec![c"x".to_owned()]).unwrap();
     plan.nodes = vec![node("rw", Rights::WRITE), node("ro", Rights::READ)];
-    let words = Box::leak(plan.orders(&[0; 7]).into_boxed_slice());
+    let words = Box::leak(plan.orders(&[0; 7], &[]).into_boxed_slice());
     let mut room = Room::new(Orders::check(words).unwrap());
     agent_init::sys::set_no_new_privs().unwrap();
     ours::apply(&mut room).unwrap();

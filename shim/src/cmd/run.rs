@@ -9,7 +9,7 @@ use agent_init::layers::Layers;
 
 use crate::cli::Run;
 use crate::error::{At, Failure};
-use crate::limits::Resource;
+use crate::limits::{Enforced, Hit, Resource};
 use crate::plan::Plan;
 use crate::report::text::one_line;
 use crate::status::Stream;
@@ -34,7 +34,7 @@ fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
     let Some(started) = started else { return Ok(0) };
     let Started { mut child, signals, streams, outer, plan, quiet } = started;
     log::info!("agent started, every layer read back");
-    confine::shim();
+    confine::shim(&child.limits().group);
     let supervisor = Supervisor::new(&mut child, signals, streams, outer, &limits, stream);
     let cause = supervisor.run();
     warn(&plan.watch.planted(), quiet);
@@ -48,8 +48,11 @@ fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
         Ok(None) => child.wait().map(code),
         Err(failure) => Err(failure),
     };
+    let hits = hits(&child, quiet, stream);
     if let Some(status) = child.status() {
-        let reason = cause.ok().flatten().map(|cause| told(cause).0.name());
+        let by_hit = hits.iter().find(|hit| hit.ended).map(|hit| hit.resource);
+        let by_cause = cause.ok().flatten().map(|cause| told(cause).0);
+        let reason = by_cause.or(by_hit).map(Resource::name);
         let code = code.as_ref().map_or_else(Failure::code, |code| *code);
         stream.exit(&status, reason, code);
     }
@@ -106,7 +109,8 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     let output = if output.asked || !with_terminal { output.most } else { None };
     let mut child = sandbox.start(&plan)?;
     drop(sandbox); // and our copies of the agent's ends
-    stream.enforced(layers, &[], &dropped);
+    tell_enforced(child.limits().enforced(), options.quiet);
+    stream.enforced(layers, child.limits().enforced(), &dropped);
     stream.exec(child.pid());
     let (streams, outer) = caller.streams(&mut child, output)?;
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
@@ -120,6 +124,42 @@ fn warn(lines: &[String], quiet: bool) {
 /// One line on stderr.
 fn say(what: &str) {
     let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {}", one_line(what));
+}
+
+/// The limits that the room ran into, told.
+fn hits(child: &Child, quiet: bool, stream: &mut Stream) -> Vec<Hit> {
+    let ended_by = child.end_record().map(|end| end.status & 0x7f).filter(|signal| *signal != 0);
+    let hits = child.limits().hits(ended_by);
+    for hit in &hits {
+        stream.limit(hit);
+        if hit.ended || !quiet {
+            tell_hit(hit);
+        }
+    }
+    hits
+}
+
+/// What was asked for and is less here than its words say.
+fn tell_enforced(enforced: &[Enforced], quiet: bool) {
+    for limit in enforced {
+        let Enforced { resource, value, by, note, .. } = limit;
+        let what = format!("--{} {}", resource.name(), resource.spelled(*value));
+        let by = by.unwrap_or("not enforced");
+        log::info!("{what}: {by}{}{note}", if note.is_empty() { "" } else { ", " });
+        if limit.is_less() && !quiet {
+            say(&format!("warning: {what}: {by}, {note}"));
+        }
+    }
+}
+
+/// That a limit was reached; a slower pace is no news.
+fn tell_hit(hit: &Hit) {
+    let value = hit.resource.spelled(hit.value);
+    let line = format!("limit: --{} {value} was hit ({})", hit.resource.name(), hit.by);
+    if hit.resource == Resource::Cpus {
+        return log::info!("{line}");
+    }
+    say(&line);
 }
 
 /// The status of init is the agent's. If init itself was ended from outside, so was the agent.
