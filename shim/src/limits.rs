@@ -182,10 +182,12 @@ pub struct Enforced {
 impl Enforced {
     /// It was asked for, and this is less than its words say: to be told to the user.
     pub fn is_less(&self) -> bool {
-        self.asked && (self.by.is_none() || self.by == Some(DATA))
+        self.asked && (self.by.is_none() || self.by == Some(DATA) || self.note == CALLERS)
     }
 }
 
+/// A resource limit that is below what was asked for.
+const CALLERS: &str = "the caller's own hard limit";
 /// Memory without a cgroup.
 const DATA: &str = "RLIMIT_DATA";
 
@@ -302,7 +304,7 @@ impl InForce {
             && hard < most
         {
             enforced.value = Some(hard);
-            enforced.note = "the caller's own limit";
+            enforced.note = CALLERS;
         }
         enforced
     }

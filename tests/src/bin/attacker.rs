@@ -232,7 +232,7 @@ fn fill() {
                 Ok(n) => written += n,
                 Err(error) => break error.raw_os_error().unwrap_or(0),
             }
-            if written > 200 << 20 {
+            if written > 300 << 20 {
                 break 0;
             }
         };
