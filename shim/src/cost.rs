@@ -7,6 +7,7 @@ use agent_init::layers::Layers;
 
 use crate::error::Failure;
 use crate::lab::Lab;
+use crate::limits::Resource;
 use crate::profile::PROFILES;
 use crate::{Sandbox, image};
 
@@ -81,7 +82,9 @@ fn at(numbers: &[f64], n: usize) -> f64 {
 /// The median of each profile, in milliseconds.
 fn startups(starts: usize) -> Result<Vec<f64>, Failure> {
     let program = Arc::new(image::of(c"exit", &image::exit_program())?);
-    let room = |layers| Sandbox::image(Arc::clone(&program), "exit").bare().layers(layers);
+    // What layers cost; a cgroup for the memory comes on top of each.
+    let bare = || Sandbox::image(Arc::clone(&program), "exit").bare();
+    let room = |layers| bare().layers(layers).limit(Resource::Memory, None);
     let rooms: Vec<Sandbox> = PROFILES.iter().map(|p| room(p.layers)).collect();
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); rooms.len()];
     for round in 0..=starts {

@@ -125,6 +125,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::LIMITS,   Some(Errno::EACCES),     "no cgroup can be written here; with systemd, `systemd-run --user --scope agent-shim run ...` gives one; --best-effort goes without"),
     (Step::LIMITS,   Some(Errno::EBUSY),      "the own cgroup has a limit of its own, and processes: start agent-shim where neither is, or set the limit there; --best-effort goes without"),
     (Step::LIMITS,   Some(Errno::ENODEV),     "nothing here can enforce it: the cgroup controller is not mounted or not passed on (cgroup.subtree_control), or the layer is not made; --best-effort goes without"),
+    (Step::LIMITS,   Some(Errno::ENOMEM),     "the room was ended before the agent began: it needs more than that"),
     (Step::LIMITS,   None,                    "--best-effort goes without"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];

@@ -18,6 +18,7 @@ use agent_probe::{Op, Outcome, host_facts};
 
 use crate::cmd::io_failure;
 use crate::error::{At, Failure};
+use crate::limits::Resource;
 use crate::plan;
 use crate::sys::{self, End};
 use crate::{Sandbox, image, profile};
@@ -109,7 +110,10 @@ impl Lab {
     }
 
     fn sandbox(&self, setup: Setup) -> Sandbox {
-        let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe").bare();
+        // An experiment is about layers: without a cgroup, which would take its time.
+        let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe")
+            .bare()
+            .limit(Resource::Memory, None);
         match setup {
             Setup::Room(layers) => sandbox.layers(layers),
             Setup::Marked(layers) => sandbox.layers(layers).marked(true),

@@ -185,6 +185,11 @@ fn died(child: &mut Child) -> Failure {
         Ok(End::Exited(code)) => format!("init ended with status {code}"),
         Err(failure) => return failure,
     };
+    let hits = child.limits().hits(Some(libc::SIGKILL));
+    if let Some(hit) = hits.iter().find(|hit| hit.ended) {
+        let what = format!("--{} {}", hit.resource.name(), hit.resource.spelled(hit.value));
+        return Failure::new(Step::LIMITS, hit.by, what, Errno::ENOMEM);
+    }
     Failure::not_in_force(Step::REPORT, how)
 }
 

@@ -31,9 +31,10 @@ pub enum Resource {
     OpenFiles,
     /// Bytes of a file that the room writes.
     FileSize,
-    /// Bytes of a tmpfs of the room.
+    /// Bytes of the room's own directories together. Those that lie in a directory of the host,
+    /// and the layers of an overlay, are another tmpfs of this size.
     TmpfsSize,
-    /// Files and directories of a tmpfs of the room.
+    /// Files and directories there.
     TmpfsInodes,
     /// Bytes on standard output and error.
     Output,
@@ -292,7 +293,7 @@ impl InForce {
             Resource::FileSize => row(Some("RLIMIT_FSIZE"), "of each file"),
             Resource::TmpfsSize | Resource::TmpfsInodes => {
                 match plan.layers.contains(Layers::MNT) {
-                    true => row(Some("tmpfs"), "of each tmpfs"),
+                    true => row(Some("tmpfs"), "of the room's own directories together"),
                     false => row(None, "without the mnt layer a room has no tmpfs"),
                 }
             }

@@ -204,6 +204,13 @@ impl Sandbox {
         self
     }
 
+    /// At most this much, in the unit of [`crate::limits::TABLE`]; `None`: unlimited. What this
+    /// host cannot enforce is an error when the room is started, unless best effort is enough.
+    pub fn limit(mut self, resource: Resource, most: Option<u64>) -> Sandbox {
+        self.spec.limits.ask(resource, most);
+        self
+    }
+
     /// What the agent leaves behind may take this long between SIGTERM and SIGKILL.
     pub fn grace(mut self, time: Duration) -> Sandbox {
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

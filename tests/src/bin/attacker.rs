@@ -23,6 +23,9 @@ fn main() {
         Some("fill") => fill(),
         Some("setid") => set_id(args.get(1).map_or("/tmp", String::as_str)),
         Some("hear") => hear(),
+        Some("eat") => eat(number(1)),
+        Some("open") => open_files(number(1)),
+        Some("spin") => spin(),
         Some("zombie") => zombie(),
         Some("fds") => descriptors(),
         Some("tcp") => tcp(number(1)),
@@ -219,6 +222,40 @@ fn tcp(port: i32) {
     say("bind", TcpListener::bind("127.0.0.1:0").err());
     say("connect", TcpStream::connect(to).err());
     say("udp", std::net::UdpSocket::bind("127.0.0.1:0").and_then(|s| s.connect(to)).err());
+}
+
+/// Memory, a MiB at a time, all of it touched; how many there were.
+fn eat(most: i32) {
+    let mut blocks = Vec::new();
+    for n in 0..most {
+        let mut block = Vec::new();
+        if let Err(error) = block.try_reserve_exact(1 << 20) {
+            return println!("{n} {error}");
+        }
+        block.resize(1 << 20, 1u8);
+        blocks.push(std::hint::black_box(block));
+    }
+    println!("{most} ok");
+}
+
+/// Files, until there are no descriptors left.
+fn open_files(most: i32) {
+    let mut files = Vec::new();
+    let error = (0..most).find_map(|_| match std::fs::File::open("/dev/null") {
+        Ok(file) => {
+            files.push(file);
+            None
+        }
+        Err(error) => error.raw_os_error(),
+    });
+    println!("{} {}", files.len() + 3, error.unwrap_or(0));
+}
+
+/// Until something ends it.
+fn spin() {
+    loop {
+        std::hint::spin_loop();
+    }
 }
 
 /// Bytes and files until the tmpfs is full.
