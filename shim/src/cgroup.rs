@@ -8,13 +8,14 @@
 //!
 //! The group lies beneath the shim's own, so that every limit of the shim's holds for the room too.
 //! v2 refuses that to a group with processes: then it lies beside it, if nothing is won by that.
-//! Who uses a group holds a lock on its directory: what a killed shim left is removed by the next.
+//! Who uses a group holds a lock on its directory: what a killed shim has left, an empty directory,
+//! is removed by the next one at its end.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -183,7 +184,7 @@ impl Group {
         })
     }
 
-    /// What must stay within reach until the end: each directory, and the one above it.
+    /// What must stay within reach until the end: the directory above each, and itself.
     pub fn dirs(&self) -> impl Iterator<Item = (&Path, &Path)> {
         self.parts.iter().map(|part| (&*part.parent, &*part.path))
     }
@@ -222,7 +223,6 @@ const PREFIX: &str = "agent-shim-";
 
 impl Part {
     fn make(parent: PathBuf, version: Version) -> Result<Part, Failure> {
-        sweep(&parent);
         let number = RandomState::new().build_hasher().finish();
         let path = parent.join(format!("{PREFIX}{}-{number:016x}", std::process::id()));
         let tasks = path.join(if version == Version::V1 { "tasks" } else { "cgroup.procs" });
@@ -261,9 +261,9 @@ impl Part {
                 other => other.map_err(failed("open"))?,
             };
             file.write_all(value.as_bytes()).map_err(failed("write"))?;
-            let mut read = String::new();
-            io::Seek::rewind(&mut file).map_err(failed("lseek"))?;
-            file.read_to_string(&mut read).map_err(failed("read"))?;
+            let mut bytes = [0; 64];
+            let len = file.read_at(&mut bytes, 0).map_err(failed("pread"))?;
+            let read = String::from_utf8_lossy(bytes.get(..len).unwrap_or(&[]));
             if !is(want.resource, &value, read.trim_end()) {
                 return Err(Failure::not_in_force(
                     Step::LIMITS,
@@ -310,6 +310,7 @@ impl Drop for Part {
                 return;
             }
         }
+        sweep(&self.parent);
     }
 }
 
@@ -362,7 +363,11 @@ struct Hierarchy {
 }
 
 fn hierarchies() -> Vec<Hierarchy> {
-    let read = |file| fs::read_to_string(file).unwrap_or_default();
+    let read = |file| {
+        let mut text = String::with_capacity(32 << 10); // else it is read in very small pieces
+        let read = File::open(file).and_then(|mut file| file.read_to_string(&mut text));
+        read.map_or(String::new(), |_| text)
+    };
     hierarchies_of(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"))
 }
 

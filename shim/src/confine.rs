@@ -24,7 +24,7 @@ fn restrict(group: &Group) -> Result<(), RulesetError> {
         PathFd::new(path).ok().map(|fd| Ok::<_, RulesetError>(PathBeneath::new(fd, access)))
     };
     let rules = group.dirs().flat_map(|(above, own)| {
-        [rule(above, AccessFs::RemoveDir.into()), rule(own, AccessFs::ReadFile.into())]
+        [rule(above, AccessFs::RemoveDir | AccessFs::ReadDir), rule(own, AccessFs::ReadFile.into())]
     });
     Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
