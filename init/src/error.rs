@@ -81,7 +81,7 @@ steps! {
     OVERLAY     = 37, "overlay",      "a writable layer over a directory of an image";
     OPTIONS     = 38, "options",      "the command line of agent-init alone";
     TERMINAL    = 40, "terminal",     "the room's own pseudo terminal";
-    LIMITS      = 41, "limits",       "what the room may use: cgroups, and what was asked for";
+    LIMITS      = 39, "limits",       "what the room may use: cgroups, and what was asked for";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

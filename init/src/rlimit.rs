@@ -7,23 +7,16 @@ use crate::sys;
 /// Sets soft and hard limit; where the hard limit is lower already, it stays.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
     for (resource, limit) in room.orders.rlimits() {
-        sys::set_rlimit(resource, limit, hard(resource, limit)).at(c"prlimit64")?;
+        sys::set_rlimit(resource, limit).at(c"prlimit64")?;
     }
     Ok(())
-}
-
-/// Alike, but of CPU time the hard one comes a second later: SIGXCPU says what ended a process, and
-/// SIGKILL then ends one that did not want to hear it.
-fn hard(resource: u64, limit: u64) -> u64 {
-    const CPU: u64 = libc::RLIMIT_CPU as u64;
-    if resource == CPU { limit.saturating_add(1) } else { limit }
 }
 
 /// No limit is above what was ordered.
 pub fn verify(room: &mut Room) -> Result<(), Error> {
     for (resource, limit) in room.orders.rlimits() {
         let (soft, hard) = sys::get_rlimit(resource).at(c"prlimit64")?;
-        if soft > limit || hard > self::hard(resource, limit) {
+        if soft > limit || hard > limit {
             return Err(Error::not_in_force(c"a limit is higher"));
         }
     }

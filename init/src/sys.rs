@@ -619,9 +619,12 @@ pub fn execve_fd(fd: Fd, argv: &[u64], envp: &[u64]) -> Errno {
 }
 
 /// prlimit64(2) of the caller: sets soft and hard limit, never above the hard limit there is.
-pub fn set_rlimit(resource: u64, soft: u64, hard: u64) -> Result<(), Errno> {
-    let (_, most) = get_rlimit(resource)?;
-    let new = [soft.min(most), hard.min(most)];
+/// Alike, but the soft one of CPU time is a second earlier: SIGXCPU says what ended a process, and
+/// SIGKILL then ends one that did not want to hear it.
+pub fn set_rlimit(resource: u64, limit: u64) -> Result<(), Errno> {
+    let (_, hard) = get_rlimit(resource)?;
+    let limit = limit.min(hard);
+    let new = [limit.saturating_sub((resource == u64::from(libc::RLIMIT_CPU)).into()), limit];
     // SAFETY: the kernel reads one `struct rlimit64`: two words.
     check(unsafe {
         sc::syscall4(nr::PRLIMIT64, 0, word(resource), new.as_ptr().expose_provenance(), 0)

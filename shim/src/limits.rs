@@ -259,6 +259,8 @@ impl InForce {
             (Resource::Memory, _) if in_group => return,
             // One more: the group's own counter tells that it was hit.
             (Resource::Processes, Some(most)) if in_group => most.saturating_add(1),
+            // The hard limit; init sets the soft one a second lower.
+            (Resource::CpuTime, Some(most)) => most.saturating_add(1),
             (_, Some(most)) => most,
         };
         // Elsewhere it is counted with all that the user runs on the host. Linux 5.14.

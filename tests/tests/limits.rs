@@ -435,7 +435,7 @@ fn an_agent_cannot_reach_its_cgroup() {
     assert_eq!(output.stdout, "0\n", "{output:?}");
 }
 
-/// What a cgroup costs a launch: printed, and not more than a third of one.
+/// What a cgroup costs a room: printed, and the fastest of each do not differ by much.
 #[test] // seen to fail with the parent moving the child: 6 ms
 fn a_group_costs_little() {
     let _alone = alone();
@@ -456,8 +456,8 @@ fn a_group_costs_little() {
     }
     with.sort();
     without.sort();
-    let (with, without) = (with[30], without[30]);
-    println!("start to end: {without:?}; with a memory limit {with:?}");
+    println!("median of a room: {:?}; with a memory limit {:?}", without[30], with[30]);
+    let (with, without) = (with[0], without[0]); // a busy machine makes the others slower
     assert!(with < without + Duration::from_millis(2), "{without:?}, with a limit {with:?}");
 }
 
