@@ -80,8 +80,8 @@ steps! {
     KEEP        = 36, "kept descriptor", "a descriptor that the agent keeps";
     OVERLAY     = 37, "overlay",      "a writable layer over a directory of an image";
     OPTIONS     = 38, "options",      "the command line of agent-init alone";
-    TERMINAL    = 40, "terminal",     "the room's own pseudo terminal";
     LIMITS      = 39, "limits",       "what the room may use: cgroups, and what was asked for";
+    TERMINAL    = 40, "terminal",     "the room's own pseudo terminal";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

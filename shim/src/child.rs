@@ -26,7 +26,7 @@ pub struct Child {
     record: OwnedFd,
     since: Instant,
     end: Option<Ended>,
-    // After the drop of a child, which ends the room.
+    // Dropped after the room has been ended.
     in_force: InForce,
 }
 
@@ -107,7 +107,9 @@ impl Child {
             return Ok(ended.init);
         }
         drop(self.stdin.take());
-        let (init, usage) = sys::wait(self.pidfd()).at(Step::WAIT, "waitid", "the room")?;
+        let (init, mut usage) = sys::wait(self.pidfd()).at(Step::WAIT, "waitid", "the room")?;
+        // Of the room together, where it is counted.
+        usage.peak_memory = self.in_force.peak_memory().unwrap_or(usage.peak_memory);
         self.end = Some(Ended { init, record: self.record(), wall: self.since.elapsed(), usage });
         Ok(init)
     }
@@ -117,8 +119,7 @@ impl Child {
         let Ended { init, record, wall, usage } = self.end.as_ref()?;
         let agent = record.map_or(*init, |record| End::of_status(record.status));
         let left = record.map_or(0, |record| record.left);
-        let peak_memory = self.in_force.peak_memory().unwrap_or(usage.peak_memory);
-        Some(Status { agent, left, wall: *wall, usage: Usage { peak_memory, ..*usage } })
+        Some(Status { agent, left, wall: *wall, usage: *usage })
     }
 
     /// What init wrote of the end; there after [`Child::wait`], unless init was ended from outside.

@@ -185,7 +185,7 @@ fn died(child: &mut Child) -> Failure {
         Ok(End::Exited(code)) => format!("init ended with status {code}"),
         Err(failure) => return failure,
     };
-    let hits = child.limits().hits(Some(libc::SIGKILL));
+    let hits = child.limits().hits(End::Signaled(libc::SIGKILL));
     if let Some(hit) = hits.iter().find(|hit| hit.ended) {
         let what = format!("--{} {}", hit.resource.name(), hit.resource.spelled(hit.value));
         return Failure::new(Step::LIMITS, hit.by, what, Errno::ENOMEM);

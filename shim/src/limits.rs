@@ -11,6 +11,7 @@ use crate::cgroup::{self, Group, Want};
 use crate::error::Failure;
 use crate::plan::{Identity, Plan};
 use crate::room;
+use crate::sys::End;
 
 /// What is limited: the rows of [`TABLE`], in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -317,14 +318,14 @@ impl InForce {
         &self.enforced
     }
 
-    /// What the room ran into. `ended_by`: the signal that ended the agent itself.
-    pub fn hits(&self, ended_by: Option<i32>) -> Vec<Hit> {
-        let killed = ended_by == Some(libc::SIGKILL);
+    /// What the room ran into; `agent`: how the agent itself ended.
+    pub fn hits(&self, agent: End) -> Vec<Hit> {
+        let killed = agent == End::Signaled(libc::SIGKILL);
         let mut hits: Vec<_> = self.group.counts();
         // The signals of setrlimit(2) say which one it was.
         for (resource, signal) in SIGNALS {
             if let Some(enforced) = self.enforced.iter().find(|e| e.resource == *resource)
-                && ended_by == Some(*signal)
+                && agent == End::Signaled(*signal)
             {
                 hits.push((*resource, enforced.value.unwrap_or(0), enforced.by.unwrap_or(""), 1));
             }

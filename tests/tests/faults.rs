@@ -126,7 +126,6 @@ fn calls_of(good: &Traced, role: Role) -> Vec<u32> {
 /// and its end are in the first number.
 #[rustfmt::skip] // a row a line
 const CEILINGS: &[(Role, usize)] = &[
-    // Eight for each of 15 binds, which root makes here; 60 for the caller's streams; 30 for a cgroup.
     (Role::Parent, 420), // 372, 250
     (Role::Child,  340), // 211, 311: and everyone else there; the nodes of /etc
     (Role::Init,   180), // 166, 166: three for each grant, one for /; a file to be refused, signalfd

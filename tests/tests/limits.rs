@@ -29,9 +29,8 @@ fn seen(sandbox: Sandbox) -> Seen {
     let (mut child, ends) = start(sandbox).unwrap();
     let [stdout, stderr] = collect(&ends, child.pidfd(), LIMIT).expect("an end");
     let end = child.wait().unwrap();
-    let signal = child.end_record().map(|end| end.status & 0x7f).filter(|n| *n != 0);
-    let limits = child.limits();
-    let (enforced, hits) = (limits.enforced().to_vec(), limits.hits(signal));
+    let (limits, agent) = (child.limits(), child.status().unwrap().agent);
+    let (enforced, hits) = (limits.enforced().to_vec(), limits.hits(agent));
     println!("{enforced:?}\n{hits:?}");
     Seen { output: Output { end, stdout, stderr }, enforced, hits, peak: limits.peak_memory() }
 }
@@ -56,7 +55,7 @@ fn without_cgroup(args: &[&str]) -> Option<Command> {
         return (!has_group(Resource::Cpus, 1000)).then(|| shim(args));
     }
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", "umount -R /sys/fs/cgroup && exec \"$@\"", "sh"]);
+    command.args(["--mount", "sh", "-c", "umount -l /sys/fs/cgroup && exec \"$@\"", "sh"]);
     command.arg(bins::bin("agent-shim")).args(args).stdin(std::process::Stdio::null());
     Some(command)
 }
@@ -88,7 +87,10 @@ fn every_default_is_in_force() {
         let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap();
         line.split_whitespace().take(2).map(str::to_owned).collect()
     };
-    assert_eq!(both("Max processes"), ["256", "256"]);
+    // Beside a cgroup it is one more, so that the cgroup's is met first, and counted.
+    let counted = by(&enforced, Resource::Processes).unwrap().starts_with("cgroup");
+    let processes = if counted { "257" } else { "256" };
+    assert_eq!(both("Max processes"), [processes, processes]);
     assert_eq!(both("Max open files"), ["1024", "1024"]);
     assert_eq!(both("Max file size"), ["1073741824", "1073741824"]);
     assert_eq!(both("Max cpu time"), ["unlimited", "unlimited"]);
@@ -150,7 +152,7 @@ fn a_fork_bomb_is_bounded() {
         alone.no_stray();
     }
     let output = told(&["--pids", "20"], &["forks", "300"]);
-    let line = "agent-shim: limit: --pids 20 was hit (cgroup v";
+    let line = "agent-shim: pids: 20 is the limit, and it was met (cgroup v";
     assert_eq!(output.stderr.starts_with(line), has_group(Resource::Processes, 20), "{output:?}");
     assert_eq!(output.code(), 0);
 }
@@ -174,7 +176,10 @@ fn memory_is_bounded_and_told() {
     assert!(peak.is_some_and(|peak| (60 * MIB..=64 * MIB).contains(&peak)), "{peak:?}");
     let output = told(&["--memory", "64M"], &["eat", "128"]);
     assert_eq!(output.code(), 137);
-    assert!(output.stderr.contains("limit: --memory 64M was hit (cgroup v"), "{output:?}");
+    assert!(
+        output.stderr.contains("memory: 64M is the limit, and the agent was ended (cgroup v"),
+        "{output:?}"
+    );
     // Pages of the room's tmpfs are memory of the room: nothing else bounds two of them.
     let fill = "head -c 100000000 /dev/zero >/tmp/fill; echo $?";
     let sandbox = Sandbox::new("sh").args(["-c", fill]).limit(Resource::Memory, Some(32 * MIB));
@@ -204,7 +209,8 @@ fn cpu_time_is_bounded_and_told() {
     let start = Instant::now();
     let output = told(&["--cpu-time", "1s"], &["spin"]);
     assert_eq!(output.code(), 128 + libc::SIGXCPU, "{output:?}");
-    assert_eq!(output.stderr, "agent-shim: limit: --cpu-time 1s was hit (RLIMIT_CPU)\n");
+    let line = "agent-shim: cpu-time: 1s is the limit, and the agent was ended (RLIMIT_CPU)\n";
+    assert_eq!(output.stderr, line);
     assert!(start.elapsed() < Duration::from_secs(5));
     let stubborn = "trap '' XCPU; while :; do :; done";
     let sandbox = Sandbox::new("sh").args(["-c", stubborn]).limit(Resource::CpuTime, Some(1));
@@ -255,23 +261,26 @@ fn the_size_of_a_file_is_bounded_and_told() {
         "head -c 2000000 /dev/zero >/tmp/x; wc -c </tmp/x; exec head -c 2000000 /dev/zero >/tmp/x";
     let output = run(&mut shim(&["run", "--fsize", "1M", "--", "sh", "-c", script]));
     assert_eq!((output.code(), output.stdout.trim()), (128 + libc::SIGXFSZ, "1048576"));
-    assert!(output.stderr.contains("limit: --fsize 1M was hit (RLIMIT_FSIZE)"), "{output:?}");
+    assert!(
+        output.stderr.contains("fsize: 1M is the limit, and the agent was ended"),
+        "{output:?}"
+    );
 }
 
 /// ENOSPC for bytes and for files, in all the room's own directories together.
 #[test] // seen to fail with a `compose::Tmpfs` without nr_inodes
 fn the_tmpfs_is_bounded() {
     let _alone = alone();
-    let script = "exec 2>&1; head -c 5000000 /dev/zero >/tmp/x
-        head -c 5000000 /dev/zero 2>&1 >/more/x | grep -c 'No space left'
-        cat /tmp/x /more/x | wc -c; rm /tmp/x /more/x; exec 2>/dev/null
+    let script = "exec 2>/dev/null; head -c 5000000 /dev/zero >/tmp/x
+        head -c 5000000 /dev/zero >/more/x
+        cat /tmp/x /more/x | wc -c; rm /tmp/x /more/x
         n=0; while [ $n -lt 300 ] && true >/more/$n; do n=$((n + 1)); done
         [ $n -lt 200 ] && [ $n -gt 100 ] && echo files";
     let args = ["run", "--tmpfs-size", "8M", "--tmpfs-inodes", "200", "--tmpfs", "/more"];
     let output = run(shim(&args).args(["--", "sh", "-c", script]));
     let lines: Vec<_> = output.ok().lines().map(str::trim).collect();
-    assert!((7 * MIB..=8 * MIB).contains(&lines[1].parse().unwrap()), "{output:?}");
-    assert_eq!([lines[0], lines[2]], ["1", "files"], "{output:?}");
+    assert!((7 * MIB..=8 * MIB).contains(&lines[0].parse().unwrap()), "{output:?}");
+    assert_eq!(lines[1..], ["files"], "{output:?}");
     let output = run(&mut shim(&["run", "--tmpfs-size", "1M", "--profile", "none", "true"]));
     assert_eq!(output.code(), 125);
     assert!(output.stderr.contains("--tmpfs-size 1M"), "{output:?}");
@@ -458,7 +467,7 @@ fn a_group_costs_little() {
     without.sort();
     println!("median of a room: {:?}; with a memory limit {:?}", without[30], with[30]);
     let (with, without) = (with[0], without[0]); // a busy machine makes the others slower
-    assert!(with < without + Duration::from_millis(2), "{without:?}, with a limit {with:?}");
+    assert!(with < without * 2, "{without:?}, with a limit {with:?}");
 }
 
 /// The sweep of a shim leaves alone what another one uses.

@@ -48,11 +48,11 @@ fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
         Ok(None) => child.wait().map(code),
         Err(failure) => Err(failure),
     };
-    let hits = hits(&child, quiet, stream);
     if let Some(status) = child.status() {
-        let by_hit = hits.iter().find(|hit| hit.ended).map(|hit| hit.resource);
-        let by_cause = cause.ok().flatten().map(|cause| told(cause).0);
-        let reason = by_cause.or(by_hit).map(Resource::name);
+        let hits = child.limits().hits(status.agent);
+        hits.iter().for_each(|hit| tell_hit(hit, stream, quiet));
+        let ended = hits.iter().find(|hit| hit.ended).map(|hit| hit.resource.name());
+        let reason = cause.ok().flatten().map(|cause| told(cause).0.name()).or(ended);
         let code = code.as_ref().map_or_else(Failure::code, |code| *code);
         stream.exit(&status, reason, code);
     }
@@ -109,11 +109,41 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     let output = if output.asked || !with_terminal { output.most } else { None };
     let mut child = sandbox.start(&plan)?;
     drop(sandbox); // and our copies of the agent's ends
-    tell_enforced(child.limits().enforced(), options.quiet);
+    tell_enforced(child.limits().enforced(), &mut dropped, options.quiet);
     stream.enforced(layers, child.limits().enforced(), &dropped);
     stream.exec(child.pid());
     let (streams, outer) = caller.streams(&mut child, output)?;
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
+}
+
+/// What limits the room; aloud, what was asked for and is less here than its words say.
+fn tell_enforced(enforced: &[Enforced], dropped: &mut Vec<String>, quiet: bool) {
+    for limit in enforced {
+        let Enforced { resource, value, by, note, .. } = limit;
+        let what = format!("--{} {}", resource.name(), resource.spelled(*value));
+        let comma = if note.is_empty() { "" } else { ", " };
+        let line = format!("{what}: {}{comma}{note}", by.unwrap_or("not enforced"));
+        log::info!("{line}");
+        if limit.is_less() {
+            warn(std::slice::from_ref(&line), quiet);
+        }
+        if by.is_none() && limit.asked {
+            dropped.push(line);
+        }
+    }
+}
+
+/// That a limit was met, by the kernel's count. A slower pace is no news.
+fn tell_hit(hit: &Hit, stream: &mut Stream, quiet: bool) {
+    stream.limit(hit);
+    let (name, value) = (hit.resource.name(), hit.resource.spelled(hit.value));
+    let what = if hit.ended { "the agent was ended" } else { "it was met" };
+    let line = format!("{name}: {value} is the limit, and {what} ({})", hit.by);
+    match hit.resource {
+        Resource::Cpus => log::info!("{line}"),
+        _ if quiet && !hit.ended => {}
+        _ => say(&line),
+    }
 }
 
 /// What a user should know, unless the user does not want to.
@@ -124,42 +154,6 @@ fn warn(lines: &[String], quiet: bool) {
 /// One line on stderr.
 fn say(what: &str) {
     let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {}", one_line(what));
-}
-
-/// The limits that the room ran into, told.
-fn hits(child: &Child, quiet: bool, stream: &mut Stream) -> Vec<Hit> {
-    let ended_by = child.end_record().map(|end| end.status & 0x7f).filter(|signal| *signal != 0);
-    let hits = child.limits().hits(ended_by);
-    for hit in &hits {
-        stream.limit(hit);
-        if hit.ended || !quiet {
-            tell_hit(hit);
-        }
-    }
-    hits
-}
-
-/// What was asked for and is less here than its words say.
-fn tell_enforced(enforced: &[Enforced], quiet: bool) {
-    for limit in enforced {
-        let Enforced { resource, value, by, note, .. } = limit;
-        let what = format!("--{} {}", resource.name(), resource.spelled(*value));
-        let by = by.unwrap_or("not enforced");
-        log::info!("{what}: {by}{}{note}", if note.is_empty() { "" } else { ", " });
-        if limit.is_less() && !quiet {
-            say(&format!("warning: {what}: {by}, {note}"));
-        }
-    }
-}
-
-/// That a limit was reached; a slower pace is no news.
-fn tell_hit(hit: &Hit) {
-    let value = hit.resource.spelled(hit.value);
-    let line = format!("limit: --{} {value} was hit ({})", hit.resource.name(), hit.by);
-    if hit.resource == Resource::Cpus {
-        return log::info!("{line}");
-    }
-    say(&line);
 }
 
 /// The status of init is the agent's. If init itself was ended from outside, so was the agent.
