@@ -111,6 +111,12 @@ const OWN: &[Row] = &[
     (Step::SECCOMP, Layers::SECCOMP, seccomp::apply_own, seccomp::verify_own),
 ];
 
+/// Every step of the tables.
+#[cfg(test)]
+pub fn steps() -> impl Iterator<Item = Step> {
+    [INIT, AGENT, OWN].into_iter().flatten().map(|(step, ..)| *step)
+}
+
 fn walk(room: &mut Room, rows: &[Row]) -> Result<(), Failure> {
     for (step, layer, apply, verify) in rows {
         if !room.layers().contains(*layer) {

@@ -1,6 +1,6 @@
 //! A line on stdout or stderr, without `core::fmt` and without memory but the stack's.
 
-use crate::error::{Errno, Failure, Record};
+use crate::error::{Errno, Failure, Record, Step};
 use crate::sys::{self, Words};
 
 /// The most bytes of a line; what is longer is cut.
@@ -102,11 +102,22 @@ const WORDS: &[(Errno, Words)] = words! {
     EOPNOTSUPP   c"Operation not supported (EOPNOTSUPP)"
 };
 
+macro_rules! steps {
+    ($($step:ident)*) => { &[$((Step::$step, Step::$step.name()),)*] };
+}
+
+/// The steps of init itself: the names of the shim's would be a twentieth of the program.
+const STEPS: &[(Step, &str)] = steps! {
+    DESCRIPTORS NAMESPACES ROOT SESSION RLIMIT DUMPABLE NNP LANDLOCK CAPS DEATH FORK CHDIR SECCOMP
+    KEEP EXEC OPTIONS
+};
+
 /// `agent-init: STEP: CALL(OBJECT): errno in words (ENAME)`, on stderr.
 pub fn failure(failure: &Failure) {
     let Record { step, errno, call, object } = Record::from(failure);
     let mut line = Line::new();
-    line.text(b"agent-init: ").text(step.name().as_bytes()).text(b": ");
+    let name = STEPS.iter().find(|(known, _)| *known == step).map_or("?", |(_, name)| name);
+    line.text(b"agent-init: ").text(name.as_bytes()).text(b": ");
     if errno == Errno(0) {
         line.text(b"not in force when asked back: ").foreign(object.bytes());
         return line.end(2);
@@ -130,6 +141,13 @@ mod tests {
     #[test]
     fn foreign_text_stays_on_its_line() {
         assert_eq!(of(Line::new().foreign(b"a\nb\x1b[1m\\\xe9~")), b"a\\x0ab\\x1b[1m\\x5c\\xe9~");
+    }
+
+    #[test]
+    fn every_step_of_init_has_its_name() {
+        for step in crate::lock::steps() {
+            assert!(STEPS.iter().any(|(known, _)| *known == step), "{}", step.name());
+        }
     }
 
     #[test]
