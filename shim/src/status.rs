@@ -36,7 +36,7 @@
 //! ```
 //!
 //! A reader that goes away, or does not read, does not keep the room from going on: a record that
-//! finds no place waits until the end, and [`LAST_WORDS`] longer.
+//! finds no place waits until the end, and `LAST_WORDS` longer.
 
 use std::os::fd::{AsFd, RawFd};
 use std::time::{Duration, Instant};

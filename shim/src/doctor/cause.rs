@@ -7,7 +7,7 @@ use super::experiment::Outcome;
 use super::facts::Facts;
 use crate::sys::End;
 
-/// What was refused, for the rows of [`CAUSES`].
+/// What was refused, for the rows of `CAUSES`.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal {
     /// The call, as the step names it.
