@@ -368,45 +368,49 @@ fn descriptors_are_stdio() {
     assert!(!output.stdout.contains("/dev/null"), "{output:?}");
 }
 
-/// A terminal is the program's, in a group of its own; Ctrl-C reaches it once, Ctrl-Z stops it and
-/// then init, so that a shell sees it, and both go on together.
+/// Under a shell with job control: the terminal is the program's, in a group of its own; Ctrl-C
+/// reaches it once; Ctrl-Z stops it and then init, so that the shell sees it; `fg` gives it all back.
 #[test] // seen to fail without TIOCSPGRP, without `Watch::stopped`, without `Watch::continued`
 fn job_control_works() {
     let alone = alone();
-    let script = "trap 'echo int' INT; trap 'echo cont' CONT
+    let scratch = Scratch::new("jobs").unwrap();
+    let script = "trap 'echo got int' INT; trap 'echo got cont' CONT
         read -r _ _ _ _ group _ _ foreground _ </proc/$$/stat
-        echo $((group == $$)) $((foreground == $(cut -d' ' -f8 /proc/$$/stat)))
+        echo got $((group == $$)) $((foreground == $$))
         while :; do read -r _; done";
-    let mut command = Command::new(agent_init());
-    command.args(["sh", "-c", script]).stderr(Stdio::null());
+    fs::write(scratch.path("script"), script).unwrap();
+    let mut command = Command::new("bash");
+    command.args(["--norc", "--noprofile", "-i"]).stderr(Stdio::null()).env("PS1", "");
     let master = on_terminal(&mut command);
     let mut child = command.spawn().unwrap();
     drop(command);
-    let say = |text: &[u8]| fs::File::from(master.try_clone().unwrap()).write_all(text).unwrap();
-    let hear = || loop {
-        let text = line(master.as_fd(), LIMIT).expect("no line");
-        let text = text.trim_start_matches(['^', 'C', 'Z']).trim().to_owned();
-        if !text.is_empty() {
-            return text;
-        }
+    let say = |text: &str| {
+        fs::File::from(master.try_clone().unwrap()).write_all(text.as_bytes()).unwrap();
     };
-    assert_eq!(hear(), "1 1");
-    say(b"\x03");
-    assert_eq!(hear(), "int");
-    say(b"\x1a");
-    let state = |pid: u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    let hear = |what: &str| {
+        while !line(master.as_fd(), LIMIT).expect("no line").ends_with(what) {}
+    };
+    say(&format!("{} sh {}\n", agent_init().display(), scratch.path("script").display()));
+    hear("got 1 1");
+    say("\x03");
+    hear("got int");
+    say("\x1a");
+    let init = || {
+        let all = agent_tests::leak::descendants_of(child.id().cast_signed());
+        all.into_iter().find(|p| p.parent == child.id().cast_signed()).unwrap()
     };
     let deadline = Instant::now() + LIMIT;
-    while state(child.id()) != 'T' {
+    while init().state != 'T' {
         assert!(Instant::now() < deadline, "init did not stop");
         std::thread::yield_now();
     }
-    sys::kill(child.id().cast_signed(), libc::SIGCONT);
-    assert_eq!(hear(), "cont");
-    say(b"\x03");
-    assert_eq!(hear(), "int");
+    say("echo shell\\'s turn\n");
+    hear("shell's turn");
+    say("fg\n");
+    hear("got cont");
+    say("\x03");
+    hear("got int");
+    sys::kill(init().pid, libc::SIGKILL);
     child.kill().unwrap();
     child.wait().unwrap();
     alone.gone_within(LIMIT);
