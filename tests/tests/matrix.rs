@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 
 use agent_tests::scripts::Scratch;
-use agent_tests::{is_root, run, shim};
+use agent_tests::{is_root, run_for, shim};
 use tinyjson::JsonValue;
+
+/// A hundred rooms, unoptimized, beside whatever else the machine does.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// Operation, then the blocker in none, ns_only, landlock, full; `-`: allowed.
 #[rustfmt::skip] // a row a line
@@ -33,7 +36,7 @@ fn text<'a>(members: &'a HashMap<String, JsonValue>, name: &str) -> &'a str {
 fn the_rows_are_those_of_the_design() {
     let scratch = Scratch::new("matrix").unwrap();
     let json = scratch.path("facts.json");
-    let output = run(shim(&["matrix", "--quick", "--json"]).arg(&json));
+    let output = run_for(shim(&["matrix", "--quick", "--json"]).arg(&json), LIMIT);
     let printed = output.ok();
     assert!(printed.lines().all(|l| l.chars().count() <= 100), "{printed}");
     assert!(!printed.contains('\x1b'), "colour without a terminal");
@@ -68,7 +71,7 @@ fn a_silent_probe_is_no_room_that_held() {
     std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755)).unwrap();
     let json = scratch.path("facts.json");
     let mut command = shim(&["matrix", "--quick", "--json"]);
-    let output = run(command.arg(&json).env("AGENT_BIN_DIR", scratch.path("")));
+    let output = run_for(command.arg(&json).env("AGENT_BIN_DIR", scratch.path("")), LIMIT);
     assert!(output.code() != 0, "{output:?}");
     assert!(!json.exists(), "a report of nothing");
 }
