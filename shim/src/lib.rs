@@ -44,6 +44,8 @@ pub mod sandbox;
 
 pub mod profile;
 
+pub mod policy;
+
 pub mod attribute;
 pub mod cost;
 pub mod doctor;

@@ -1,0 +1,304 @@
+//! An annotated disassembly. Each instruction has beside it what it asks; each block of one system call, and each
+//! return, has before it whom it serves. Who gets where is not what the assembler meant but what walking the program
+//! shows, so it is true of any program. Of our own the rows of the table, with their reasons, are put beside.
+//!
+//! Labels are names: of a call, a verdict, or the numbers that get there (`n16_40`), so that a change of one row
+//! changes few lines. The first six columns hold the offsets.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use agent_init::nr;
+use agent_init::policy::{Policy, Row};
+
+use super::insn::{Op, Program};
+use super::set::Set;
+use super::verdict::Action;
+use super::walk::{Here, Walk};
+use super::words;
+
+/// Where the comments begin.
+const COMMENT: usize = 50;
+/// Where the offsets are.
+const MARGIN: &str = "      ";
+
+/// A program, what walking it showed, and the table it is made from if it is ours.
+pub struct Dump<'a> {
+    program: &'a Program,
+    walk: Option<&'a Walk>,
+    policy: Option<&'a Policy>,
+    labels: Vec<Option<String>>,
+}
+
+impl<'a> Dump<'a> {
+    /// Without a walk there are fewer comments.
+    pub fn new(
+        program: &'a Program,
+        walk: Option<&'a Walk>,
+        policy: Option<&'a Policy>,
+    ) -> Dump<'a> {
+        Dump { program, walk, policy, labels: labels(program, walk) }
+    }
+
+    /// The whole of it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (pc, op) in self.program.ops().iter().enumerate() {
+            text.push_str(&self.heading(pc, *op));
+            text.push_str(&self.line(pc, *op));
+        }
+        text
+    }
+
+    /// The instructions of one path, with the way each comparison goes.
+    pub fn path(&self, path: &[usize]) -> String {
+        let mut text = String::new();
+        for (n, pc) in path.iter().enumerate() {
+            let Some(op) = self.program.ops().get(*pc) else { continue };
+            let way = match (*op, path.get(n + 1)) {
+                (Op::If(_, _, then, other), Some(next)) if then != other => {
+                    if *next == then {
+                        "  yes"
+                    } else {
+                        "  no"
+                    }
+                }
+                _ => "",
+            };
+            let line = self.line(*pc, *op);
+            let _infallible = writeln!(text, "{}{way}", line.trim_end());
+        }
+        text
+    }
+
+    fn here(&self, pc: usize) -> Option<&Here> {
+        self.walk.and_then(|walk| walk.at.get(pc))
+    }
+
+    fn line(&self, pc: usize, op: Op) -> String {
+        let target = |to: usize| match self.labels.get(to) {
+            Some(Some(label)) if to != pc + 1 || is_return(self.program, to) => label.clone(),
+            _ => "next".into(),
+        };
+        let compared = self.here(pc).and_then(|here| here.compared);
+        let (word, operands) = words::instruction(op, compared, target);
+        let line = format!("{pc:>4}    {word:<5}{operands}");
+        let comment = self.comment(pc, op);
+        let width = words::WIDTH - COMMENT - 2;
+        let mut lines = words::wrapped(&comment, width).into_iter();
+        let first = lines.next().unwrap_or_default();
+        let mut text = match first.is_empty() {
+            true => format!("{}\n", line.trim_end()),
+            false => format!("{line:<COMMENT$}; {first}\n"),
+        };
+        for more in lines {
+            let _infallible = writeln!(text, "{:<COMMENT$}; {more}", "");
+        }
+        text
+    }
+
+    fn comment(&self, pc: usize, op: Op) -> String {
+        let Some(here) = self.here(pc) else { return String::new() };
+        if !here.reached {
+            return "never reached".into();
+        }
+        match op {
+            Op::Load(index) => match index {
+                0 => "the number".into(),
+                1 => "the architecture".into(),
+                _ => words::word(index),
+            },
+            Op::Return(Some(k)) => Action::of(k).words(),
+            Op::Return(None) => "returns what was computed".into(),
+            Op::If(cmp, k, then, other) => {
+                let Some(compared) = here.compared else { return String::new() };
+                let condition = words::condition(compared, cmp, k);
+                if compared.word() != Some(0) {
+                    return condition;
+                }
+                // Labels of other places name the numbers that get there.
+                let ends = [("yes", then, 0), ("no", other, 1)]
+                    .into_iter()
+                    .filter(|(_, to, _)| is_return(self.program, *to));
+                let ends: Vec<String> = ends
+                    .filter(|(_, _, way)| !here.ways[*way].is_empty())
+                    .map(|(word, _, way)| format!("{word}: {}", words::numbers(&here.ways[way], 3)))
+                    .collect();
+                if ends.is_empty() { condition } else { ends.join("; ") }
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Before the instruction: whom it serves, and its label.
+    fn heading(&self, pc: usize, op: Op) -> String {
+        let Some(Some(label)) = self.labels.get(pc) else { return String::new() };
+        let mut text = String::from("\n");
+        if let Some(here) = self.here(pc) {
+            match (op, here.numbers.single()) {
+                (Op::Return(Some(k)), _) => text.push_str(&self.served(here, Action::of(k))),
+                (_, Some(number)) if first_of(self.program, self.walk, pc, number) => {
+                    text.push_str(&self.row(number));
+                }
+                _ => {}
+            }
+        }
+        let _infallible = writeln!(text, "{MARGIN}{label}:");
+        text
+    }
+
+    /// The row of a call that has instructions of its own.
+    fn row(&self, number: u32) -> String {
+        let Some(row) = self.policy.and_then(|policy| words::row(policy, number)) else {
+            return format!("{MARGIN}; {}\n", words::number_and_name(number));
+        };
+        let head =
+            format!("{} {}, group {}: {}", number, row.name, row.group, words::rule(&row.rule));
+        let first = format!("{MARGIN}; ");
+        let rest = format!("{MARGIN};   ");
+        words::paragraph(&first, &rest, &head) + &words::paragraph(&rest, &rest, row.why)
+    }
+
+    /// Everyone who ends in a return: rows by group and reason, and what is in no table.
+    fn served(&self, here: &Here, action: Action) -> String {
+        let (first, rest) = (format!("{MARGIN}; "), format!("{MARGIN};     "));
+        let known: Vec<u32> = nr::CALLS
+            .iter()
+            .map(|(_, number)| *number)
+            .filter(|n| here.numbers.contains(*n))
+            .collect();
+        let mut text = String::new();
+        let mut say = |head: &str, body: &str| {
+            text.push_str(&words::paragraph(&first, &rest, &format!("{head}: {body}")));
+        };
+        let names = |numbers: &[u32]| {
+            numbers.iter().filter_map(|n| words::name(*n)).collect::<Vec<_>>().join(" ")
+        };
+        match self.policy {
+            None if !known.is_empty() => say("calls", &names(&known)),
+            None => {}
+            Some(policy) => {
+                let (plain, by_args): (Vec<u32>, Vec<u32>) = known.iter().partition(|number| {
+                    words::row(policy, **number).is_none_or(|row| row.rule.clauses.is_empty())
+                });
+                for (row, numbers) in reasons(policy, &plain) {
+                    say(row.group, &format!("{} -- {}", names(&numbers), row.why));
+                }
+                let without: Vec<u32> =
+                    plain.iter().filter(|n| words::row(policy, **n).is_none()).copied().collect();
+                if !without.is_empty() {
+                    say("not in this table", &names(&without));
+                }
+                if !by_args.is_empty() {
+                    say("by their arguments", &names(&by_args));
+                }
+            }
+        }
+        let known: Set = nr::CALLS.iter().map(|(_, number)| *number).collect();
+        let x32 = here.numbers.and(&words::foreign_numbers());
+        let unknown = here.numbers.minus(&known).minus(&words::foreign_numbers());
+        if !unknown.is_empty() {
+            say("unknown numbers", &words::ranges(&unknown).join(" "));
+        }
+        if !x32.is_empty() {
+            say("x32 and negative numbers", &words::ranges(&x32).join(" "));
+        }
+        if !here.foreign.is_empty() {
+            say("foreign architectures", &archs(&here.foreign));
+        }
+        if text.is_empty() {
+            text = format!("{first}{}\n", action.words());
+        }
+        text
+    }
+}
+
+/// The architectures of a set, or that it is nearly all of them.
+pub fn archs(set: &Set) -> String {
+    if set.count() > 8 {
+        let missing = set.not();
+        return match missing.single() {
+            Some(nr::AUDIT_ARCH) => format!("all but {}", words::arch(nr::AUDIT_ARCH)),
+            _ if missing.is_empty() => "all".into(),
+            _ if missing.count() <= 8 => format!("all but {}", arch_names(&missing)),
+            _ => words::ranges(set).join(" "),
+        };
+    }
+    arch_names(set)
+}
+
+fn arch_names(set: &Set) -> String {
+    let values = set.ranges().iter().flat_map(|(first, last)| *first..=*last);
+    values.map(words::arch).collect::<Vec<_>>().join(", ")
+}
+
+/// Rows with the same group and reason, in the order of the table, and their numbers.
+fn reasons(policy: &Policy, numbers: &[u32]) -> Vec<(&'static Row, Vec<u32>)> {
+    let mut reasons: Vec<(&'static Row, Vec<u32>)> = Vec::new();
+    for row in policy.rows {
+        let Some(number) = nr::number(row.name).filter(|n| numbers.contains(n)) else { continue };
+        match reasons.iter_mut().find(|(r, _)| (r.group, r.why) == (row.group, row.why)) {
+            Some((_, numbers)) => numbers.push(number),
+            None => reasons.push((row, vec![number])),
+        }
+    }
+    reasons
+}
+
+fn is_return(program: &Program, pc: usize) -> bool {
+    matches!(program.ops().get(pc), Some(Op::Return(_)))
+}
+
+/// Whether this is where the instructions of one call begin.
+fn first_of(program: &Program, walk: Option<&Walk>, pc: usize, number: u32) -> bool {
+    let Some(walk) = walk else { return false };
+    let own = |here: &Here| here.numbers.single() == Some(number) && here.foreign.is_empty();
+    walk.at.iter().zip(0..).position(|(here, at)| own(here) && !is_return(program, at)) == Some(pc)
+}
+
+/// By instruction: the label of what is jumped to, of each return, and of where a call's instructions begin.
+fn labels(program: &Program, walk: Option<&Walk>) -> Vec<Option<String>> {
+    let mut wanted = vec![false; program.ops().len()];
+    for (pc, op) in program.ops().iter().enumerate() {
+        let jumps = op.next(pc).into_iter().flatten().filter(|to| *to != pc + 1);
+        jumps.for_each(|to| wanted[to] = true);
+        wanted[pc] |= matches!(op, Op::Return(_));
+    }
+    let (mut seen, mut calls) = (HashMap::new(), HashMap::new());
+    let mut labels = Vec::new();
+    for (pc, op) in program.ops().iter().enumerate() {
+        let here = walk.and_then(|walk| walk.at.get(pc));
+        let own =
+            here.filter(|here| here.foreign.is_empty()).and_then(|here| here.numbers.single());
+        if let Some(number) = own.filter(|_| !matches!(op, Op::Return(_))) {
+            wanted[pc] |= calls.insert(number, pc).is_none();
+        }
+        labels.push(wanted[pc].then(|| {
+            let label = label(pc, *op, here);
+            let n = seen.entry(label.clone()).and_modify(|n| *n += 1).or_insert(1);
+            if *n == 1 { label } else { format!("{label}.{n}") }
+        }));
+    }
+    labels
+}
+
+fn label(pc: usize, op: Op, here: Option<&Here>) -> String {
+    if let Op::Return(value) = op {
+        return value.map_or("computed".into(), |k| Action::of(k).word());
+    }
+    let Some(here) = here.filter(|here| here.foreign.is_empty() && !here.numbers.is_empty()) else {
+        return format!("L{pc}");
+    };
+    if let Some(number) = here.numbers.single() {
+        return words::name(number).map_or(format!("n{}", words::number(number)), str::to_owned);
+    }
+    let (first, last) = match here.numbers.ranges() {
+        [(first, _), .., (_, last)] | [(first, last)] => (*first, *last),
+        [] => (0, 0),
+    };
+    match (first, last) {
+        (0, u32::MAX) => "number".into(),
+        (_, u32::MAX) => format!("n{}_up", words::number(first)),
+        _ => format!("n{}_{}", words::number(first), words::number(last)),
+    }
+}

@@ -1,0 +1,40 @@
+//! `agent-shim policy`: the filters as a table and as programs, and the judgement of any other program.
+//!
+//! [`file`] reads a program, [`insn`] takes it apart and asks what the kernel asks, [`walk`] follows every path of
+//! it with all the calls that take it ([`set`], [`symbol`]), [`run`] follows one call. On these stand the
+//! [`dump`], the [`judge`], the comparison ([`diff`]) and [`trace`]. Nothing here uses what the assembler knows.
+
+pub mod verdict;
+
+pub mod insn;
+pub mod run;
+pub mod set;
+pub mod symbol;
+pub mod walk;
+
+pub mod words;
+
+pub mod dump;
+
+use agent_init::bpf::{AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
+use agent_init::policy::{AGENT_POLICY, INIT_POLICY, Policy};
+
+/// One of our filters.
+#[derive(Clone, Copy)]
+pub struct Filter {
+    /// As `diff` and `dump` take it.
+    pub name: &'static str,
+    /// Whose it is.
+    pub about: &'static str,
+    /// Its table.
+    pub policy: &'static Policy,
+    /// What agent-init installs.
+    pub program: &'static [SockFilter],
+}
+
+/// All of them; the first is the agent's.
+#[rustfmt::skip] // a row a line
+pub const FILTERS: &[Filter] = &[
+    Filter { name: "default", about: "the agent's filter", policy: &AGENT_POLICY, program: &AGENT_PROGRAM },
+    Filter { name: "init",    about: "PID 1's own filter", policy: &INIT_POLICY,  program: &INIT_PROGRAM },
+];
