@@ -82,6 +82,7 @@ steps! {
     OPTIONS     = 38, "options",      "the command line of agent-init alone";
     LIMITS      = 39, "limits",       "what the room may use: cgroups, and what was asked for";
     TERMINAL    = 40, "terminal",     "the room's own pseudo terminal";
+    POLICY      = 41, "policy",       "a filter that is read, judged or compared";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

@@ -127,6 +127,16 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::LIMITS,   Some(Errno::ENODEV),     "nothing here can enforce it: the cgroup controller is not mounted or not passed on (cgroup.subtree_control), or the layer is not made; --best-effort goes without"),
     (Step::LIMITS,   Some(Errno::ENOMEM),     "the room was ended before the agent began: it needs more than that"),
     (Step::LIMITS,   None,                    "--best-effort goes without"),
+    (Step::POLICY,   Some(Errno::EFBIG),      "a filter has at most 4096 instructions of 8 bytes"),
+    (Step::POLICY,   Some(Errno::EISDIR),     "a filter is a file of `struct sock_filter`, as `agent-shim policy dump --format bpf` writes it"),
+    (Step::POLICY,   Some(Errno::EOPNOTSUPP), "a filter is a regular file: a FIFO or device may never end"),
+    (Step::POLICY,   Some(Errno::ENOEXEC),    "the kernel would not take it: `agent-shim policy check` says why"),
+    (Step::POLICY,   Some(Errno::E2BIG),      "the program has more paths than are followed"),
+    (Step::POLICY,   Some(Errno::ESRCH),      "no such process, or it has ended"),
+    (Step::POLICY,   Some(Errno::EPERM),      "only root with CAP_SYS_PTRACE reads another process, and one that is not traced already: kernel.yama.ptrace_scope"),
+    (Step::POLICY,   Some(Errno::EACCES),     "only root with CAP_SYS_ADMIN, and itself without a filter, reads the filters of a process"),
+    (Step::POLICY,   Some(Errno::EAGAIN),     "it does not stop: it waits in the kernel"),
+    (Step::POLICY,   Some(Errno::EINVAL),     "this kernel keeps no filters to be read: CONFIG_CHECKPOINT_RESTORE"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];
 

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             cmd::run::run(*options)
         }
         Command::Doctor(options) => cmd::doctor::run(&options),
+        Command::Policy(options) => cmd::policy::run(&options),
         // 126 and 127 speak of an agent, and here is none.
         Command::Matrix(options) => Ok(cmd::matrix::run(&options).unwrap_or_else(|failure| {
             tell(&failure);

@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use agent_init::bpf::{CAPACITY, SockFilter};
 use agent_init::error::Errno;
 
 /// Turns the -1 of libc into the errno.
@@ -1058,4 +1059,55 @@ pub fn has_action(action: u32) -> Result<(), Errno> {
 pub fn is_bounding(cap: u32) -> Result<bool, Errno> {
     // SAFETY: no memory is passed.
     check_int(unsafe { libc::prctl(libc::PR_CAPBSET_READ, cap, 0, 0, 0) }).map(|ret| ret == 1)
+}
+
+// -- The filters of another process: `policy trace` ---------------------------------------------
+
+/// ptrace(2) without memory of ours: the address and the data are numbers.
+fn ptrace(request: u32, pid: i32, data: i64) -> Result<i64, Errno> {
+    // SAFETY: by the contract above the kernel touches no memory of this process.
+    check(unsafe { libc::ptrace(request, pid, 0, data) })
+}
+
+/// ptrace(2), PTRACE_SEIZE: attaches without a signal; when this process ends, the kernel lets go.
+pub fn seize(pid: i32) -> Result<(), Errno> {
+    ptrace(libc::PTRACE_SEIZE, pid, 0).map(drop)
+}
+
+/// ptrace(2), PTRACE_INTERRUPT: a seized process stops.
+pub fn interrupt(pid: i32) -> Result<(), Errno> {
+    ptrace(libc::PTRACE_INTERRUPT, pid, 0).map(drop)
+}
+
+/// waitpid(2), WNOHANG, __WALL: whether a seized process has stopped, and the signal that it was about to get, else
+/// 0. ESRCH: it has ended.
+pub fn has_stopped(pid: i32) -> Result<Option<i32>, Errno> {
+    let mut status = 0;
+    // SAFETY: the kernel writes one int.
+    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    match check_int(got) {
+        Ok(0) | Err(Errno::EINTR) => Ok(None),
+        Ok(_) if !libc::WIFSTOPPED(status) => Err(Errno::ESRCH),
+        Ok(_) if status >> 16 == 0 => Ok(Some(libc::WSTOPSIG(status))),
+        Ok(_) => Ok(Some(0)), // PTRACE_EVENT_STOP
+        Err(errno) => Err(errno),
+    }
+}
+
+/// ptrace(2), PTRACE_DETACH: it goes on, and gets the signal.
+pub fn let_go(pid: i32, signal: i32) -> Result<(), Errno> {
+    ptrace(libc::PTRACE_DETACH, pid, signal.into()).map(drop)
+}
+
+/// ptrace(2), PTRACE_SECCOMP_GET_FILTER of a stopped process. ENOENT: it has no so manieth. EACCES: this process
+/// may not, or has a filter itself. EINVAL: it has none at all, or the kernel does not keep them.
+pub fn seccomp_filter(pid: i32, index: usize) -> Result<Vec<SockFilter>, Errno> {
+    const GET_FILTER: u32 = 0x420c; // linux/ptrace.h
+    const NONE: SockFilter = SockFilter { code: 0, jt: 0, jf: 0, k: 0 };
+    let mut program = vec![NONE; CAPACITY];
+    let to = program.as_mut_ptr();
+    // SAFETY: the kernel writes one program, at most CAPACITY instructions of the layout of SockFilter.
+    let len = check(unsafe { libc::ptrace(GET_FILTER, pid, index, to) })?;
+    program.truncate(usize::try_from(len).map_err(|_| Errno::EINVAL)?);
+    Ok(program)
 }

@@ -6,6 +6,8 @@ pub mod matrix;
 
 pub mod doctor;
 
+pub mod policy;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
@@ -14,6 +16,7 @@ use lexopt::{Arg, Parser};
 
 pub use doctor::Doctor;
 pub use matrix::Matrix;
+pub use policy::Policy;
 pub use run::Run;
 
 use crate::profile::PROFILES;
@@ -27,6 +30,8 @@ pub enum Command {
     Matrix(Matrix),
     /// `doctor`: what this kernel and host offer.
     Doctor(Doctor),
+    /// `policy`: the filters, and the judgement of others.
+    Policy(Policy),
     /// A text for standard output: help or version.
     Print(String),
 }
@@ -70,6 +75,11 @@ const SECTIONS: &[Section] = &[
         "agent-shim doctor [--json]\n  what this kernel and host offer, and how to get what is missing\n",
         || lines(doctor::OPTIONS),
     ),
+    (
+        "policy",
+        "agent-shim policy list|show NAME|dump [FILE]|check FILE|diff A B|trace PID [options]\n  the filter: its table and its program, or another program's, judged and compared;\n  A, B: a file of struct sock_filter, or default, init\n",
+        || lines(policy::OPTIONS),
+    ),
 ];
 
 const EXITS: &str = "\
@@ -77,6 +87,7 @@ exit status of run: the agent's own; 128+n when signal n ended it; 124 when --ti
 harness failed and nothing weaker was run; 126 found, not executable; 127 not found.
 exit status of matrix: 0 the room held; 1 it did not; 125 the harness failed.
 exit status of doctor: 0 the profile full can be built here; 1 it cannot; 125 the command failed.
+exit status of policy: 0 sound, the same; 1 findings (check), a difference (diff); 125 it failed.
 ";
 
 /// A row a line; an `about` of several lines is continued below itself.
@@ -119,6 +130,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Some("run") => run::parse(Parser::from_args(args)),
         Some("matrix") => matrix::parse(Parser::from_args(args)),
         Some("doctor") => doctor::parse(Parser::from_args(args)),
+        Some("policy") => policy::parse(Parser::from_args(args)),
         Some("help" | "-h" | "--help") => Ok(Command::Print(help(None))),
         Some("-V" | "--version") => Ok(Command::Print(version())),
         Some("") => Err(format!("a command is missing: {}; --help tells more", commands())),
@@ -263,6 +275,7 @@ mod tests {
         assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         let names = run::OPTIONS.iter().map(|o| o.name);
         let names = names.chain(matrix::OPTIONS.iter().map(|o| o.name));
+        let names = names.chain(policy::OPTIONS.iter().map(|o| o.name));
         for name in names.chain(doctor::OPTIONS.iter().map(|o| o.name)) {
             assert!(text.contains(&format!("--{name} ")), "{name}");
         }

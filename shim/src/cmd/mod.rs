@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod matrix;
+pub mod policy;
 pub mod run;
 
 use std::io::Write;
@@ -21,9 +22,14 @@ pub fn has_stdout() -> Result<(), Failure> {
 
 /// Standard output, all of it or an error.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// The same of what is no text.
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     has_stdout()?;
     let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|e| io_failure(&e, "write", "standard output"))
 }
 

@@ -22,6 +22,9 @@ const COMMENT: usize = 50;
 /// Where the offsets are.
 const MARGIN: &str = "      ";
 
+/// More calls than this that are in no row are counted.
+const MOST_NAMED: usize = 40;
+
 /// A program, what walking it showed, and the table it is made from if it is ours.
 pub struct Dump<'a> {
     program: &'a Program,
@@ -75,13 +78,19 @@ impl<'a> Dump<'a> {
         self.walk.and_then(|walk| walk.at.get(pc))
     }
 
-    fn line(&self, pc: usize, op: Op) -> String {
+    /// One instruction without what is beside it: the operation, its operands.
+    pub fn instruction(&self, pc: usize) -> (&'static str, String) {
+        let Some(op) = self.program.ops().get(pc) else { return ("", String::new()) };
         let target = |to: usize| match self.labels.get(to) {
             Some(Some(label)) if to != pc + 1 || is_return(self.program, to) => label.clone(),
             _ => "next".into(),
         };
         let compared = self.here(pc).and_then(|here| here.compared);
-        let (word, operands) = words::instruction(op, compared, target);
+        words::instruction(*op, compared, target)
+    }
+
+    fn line(&self, pc: usize, op: Op) -> String {
+        let (word, operands) = self.instruction(pc);
         let line = format!("{pc:>4}    {word:<5}{operands}");
         let comment = self.comment(pc, op);
         let width = words::WIDTH - COMMENT - 2;
@@ -186,8 +195,10 @@ impl<'a> Dump<'a> {
                 }
                 let without: Vec<u32> =
                     plain.iter().filter(|n| words::row(policy, **n).is_none()).copied().collect();
-                if !without.is_empty() {
-                    say("not in this table", &names(&without));
+                match without.len() {
+                    0 => {}
+                    n @ 1..=MOST_NAMED => say(&format!("not in this table, {n}"), &names(&without)),
+                    n => say("not in this table", &format!("the {n} other calls")),
                 }
                 if !by_args.is_empty() {
                     say("by their arguments", &names(&by_args));

@@ -16,6 +16,18 @@ pub mod words;
 
 pub mod dump;
 
+pub mod cube;
+pub mod judge;
+pub mod widths;
+
+pub mod diff;
+pub mod file;
+pub mod format;
+pub mod oci;
+pub mod show;
+pub mod table;
+pub mod trace;
+
 use agent_init::bpf::{AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
 use agent_init::policy::{AGENT_POLICY, INIT_POLICY, Policy};
 

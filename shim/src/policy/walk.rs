@@ -28,7 +28,8 @@ impl Budget {
         Budget(4_000_000)
     }
 
-    fn spend(&mut self, work: usize) -> Result<(), TooComplex> {
+    /// Does some work, if any is left.
+    pub fn spend(&mut self, work: usize) -> Result<(), TooComplex> {
         self.0 = self.0.checked_sub(work).ok_or(TooComplex)?;
         Ok(())
     }

@@ -30,6 +30,14 @@ pub fn row(policy: &Policy, number: u32) -> Option<&'static Row> {
     policy.rows.iter().find(|row| row.name == name)
 }
 
+/// The rows of a table with their numbers, in the order of these.
+pub fn numbered(policy: &Policy) -> Vec<(u32, &'static Row)> {
+    let rows = policy.rows.iter().filter_map(|row| Some((nr::number(row.name)?, row)));
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|(number, _)| *number);
+    rows
+}
+
 /// The name of an architecture; others as they are.
 pub fn arch(value: u32) -> String {
     #[rustfmt::skip] // linux/audit.h

@@ -1,0 +1,124 @@
+//! Where two programs answer differently: every architecture that either asks for and some others, every number at
+//! which either changes its mind and every known one, and within a number every pair of paths with different ends
+//! that one call can take. Each difference is a call that was run through both.
+
+use agent_init::nr;
+
+use super::insn::Program;
+use super::run::{Call, result};
+use super::set::Set;
+use super::verdict::Action;
+use super::walk::{Budget, Calls, Leaf, TooComplex, Walk, walk};
+use super::words;
+
+/// A call on which they differ, and what each says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Difference {
+    arch: u32,
+    number: u32,
+    /// Up to which number it is the same.
+    last: u32,
+    call: Call,
+    /// Whether it depends on the arguments.
+    by_args: bool,
+    verdicts: [Action; 2],
+}
+
+/// A line for each difference; none: the programs are the same.
+pub fn diff(a: &Program, b: &Program, budget: &mut Budget) -> Result<Vec<String>, TooComplex> {
+    let walks = [walk(a, Calls::all(), false, budget)?, walk(b, Calls::all(), false, budget)?];
+    let mut differences: Vec<Difference> = Vec::new();
+    for arch in archs(&walks) {
+        let numbers = numbers(&walks);
+        for (n, number) in numbers.iter().enumerate() {
+            let last = numbers.get(n + 1).map_or(u32::MAX, |next| next - 1);
+            let calls = Calls::of(arch, *number);
+            let mut of = |program: &Program| walk(program, calls.clone(), true, budget);
+            let (left, right) = (of(a)?.leaves, of(b)?.leaves);
+            for found in pairs([a, b], [&left, &right], budget)? {
+                let difference = Difference { arch, number: *number, last, ..found };
+                add(&mut differences, difference);
+            }
+        }
+    }
+    Ok(differences.iter().map(line).collect())
+}
+
+/// One after another with the same difference is one line.
+fn add(differences: &mut Vec<Difference>, new: Difference) {
+    if let Some(last) = differences.last_mut()
+        && !new.by_args
+        && !last.by_args
+        && last.arch == new.arch
+        && last.last.checked_add(1) == Some(new.number)
+        && last.verdicts == new.verdicts
+    {
+        last.last = new.last;
+        return;
+    }
+    differences.push(new);
+}
+
+fn line(difference: &Difference) -> String {
+    let Difference { arch, number, last, call, by_args, verdicts: [a, b] } = difference;
+    let who = match by_args {
+        true => words::call(call),
+        false => words::numbers(&Set::range(*number, *last), 1),
+    };
+    format!("{}: {who}: {} | {}", words::arch(*arch), a.word(), b.word())
+}
+
+/// By the two ends of each pair of paths that some call takes; one example of each two verdicts is enough.
+fn pairs(
+    [a, b]: [&Program; 2],
+    [left, right]: [&[Leaf]; 2],
+    budget: &mut Budget,
+) -> Result<Vec<Difference>, TooComplex> {
+    let by_args = left.len() > 1 || right.len() > 1;
+    let mut found: Vec<Difference> = Vec::new();
+    for x in left {
+        for y in right {
+            budget.spend(1)?;
+            if x.result.is_some() && x.result == y.result {
+                continue;
+            }
+            let Some(call) = x.calls.and(&y.calls).and_then(|calls| calls.example()) else {
+                continue;
+            };
+            let verdicts = [a, b].map(|program| Action::of(result(program, &call)));
+            if verdicts[0] != verdicts[1] && !found.iter().any(|old| old.verdicts == verdicts) {
+                found.push(Difference { arch: 0, number: 0, last: 0, call, by_args, verdicts });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Those that are asked for, at their borders, and those that people use.
+fn archs(walks: &[Walk; 2]) -> Vec<u32> {
+    let usual = [nr::AUDIT_ARCH, 0x4000_0003, 0xc000_00b7, 0x4000_0028, 0xc000_00f3, 0, u32::MAX];
+    let mut archs: Vec<u32> = usual.to_vec();
+    for border in borders(walks, |calls| calls.archs()) {
+        if !archs.contains(&border) {
+            archs.push(border);
+        }
+    }
+    archs
+}
+
+/// The first of each range of numbers that are alike.
+fn numbers(walks: &[Walk; 2]) -> Vec<u32> {
+    let mut numbers: Vec<u32> = (0..512).chain(borders(walks, |calls| calls.numbers())).collect();
+    numbers.extend(words::foreign_numbers().first());
+    numbers.push(u32::MAX);
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
+}
+
+/// Where ranges begin, and what comes after their ends.
+fn borders(walks: &[Walk; 2], of: impl Fn(&Calls) -> &Set) -> Vec<u32> {
+    let leaves = walks.iter().flat_map(|walk| &walk.leaves);
+    let ranges = leaves.flat_map(|leaf| of(&leaf.calls).ranges());
+    ranges.flat_map(|(first, last)| [Some(*first), last.checked_add(1)]).flatten().collect()
+}
