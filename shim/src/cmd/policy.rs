@@ -54,8 +54,8 @@ fn dump(filter: &Filter, format: Format) -> Result<u8, Failure> {
         Format::Json => print(&format::json(filter))?,
         Format::Oci => {
             print(&oci::object_of(filter))?;
-            for line in oci::refusals(filter) {
-                tell(&format!("note: OCI cannot say it: {line}"));
+            for line in oci::unsaid(filter) {
+                tell(&format!("OCI cannot say it: {line}"));
             }
         }
         Format::Text | Format::C => {

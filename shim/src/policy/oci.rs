@@ -2,9 +2,10 @@
 //! libseccomp compiles. What runs is said exactly; what OCI cannot say:
 //!
 //! - Rules of one call have no order, and a comparison has no "not": a clause is split into masked comparisons
-//!   (`SCMP_CMP_MASKED_EQ`: `value` is the mask, `valueTwo` what is left) that no other clause overlaps. Where a
-//!   refusal would need more than [`MOST`] of them it is left out: those calls fail with the errno of unknown
-//!   numbers instead of their own. [`refusals`] names them.
+//!   (`SCMP_CMP_MASKED_EQ`: `value` is the mask, `valueTwo` what is left) that no other clause overlaps. A verdict
+//!   that would need more than [`MOST`] of them is not said whole, as libseccomp's program would be longer than the
+//!   kernel takes: a refusal is left out, and fails with the errno of unknown numbers instead of its own; of what is
+//!   allowed the lowest values of the arguments stay, and others are refused so too. [`unsaid`] names them.
 //! - Foreign architectures and x32 numbers get libseccomp's answer to a bad architecture, which kills the thread.
 //! - A name that the runtime's libseccomp does not know is left out by the runtime.
 
@@ -16,7 +17,7 @@ use super::verdict::Action;
 use super::words;
 use crate::report::json::{Json, array, text};
 
-/// A refusal of one call becomes at most so many rules.
+/// A verdict of one call becomes at most so many rules.
 const MOST: usize = 100;
 
 /// The object.
@@ -33,7 +34,9 @@ pub fn object_of(filter: &Filter) -> String {
             continue;
         }
         for action in said(filter.policy, row) {
-            let cubes = cube::given(&row.rule, action);
+            let mut cubes = cube::given(&row.rule, action);
+            cubes.sort_by_key(|cube| cube.value);
+            cubes.truncate(MOST);
             rules.extend(cubes.iter().map(|cube| rule(&[row.name], action, args(cube))));
         }
     }
@@ -48,25 +51,34 @@ pub fn object_of(filter: &Filter) -> String {
     format!("{{{}}}\n", members.join(",\n"))
 }
 
-/// The refusals that are answered as unknown numbers, a line each.
-pub fn refusals(filter: &Filter) -> Vec<String> {
+/// What is not said as the table has it, a line each.
+pub fn unsaid(filter: &Filter) -> Vec<String> {
     let unknown = Action::from(filter.policy.unknown);
     let mut lines = Vec::new();
     for (_, row) in words::numbered(filter.policy) {
         let said = said(filter.policy, row);
-        let unsaid = actions(row).into_iter().filter(|a| *a != unknown && !said.contains(a));
-        lines.extend(unsaid.map(|action| {
-            format!("{}: {} instead of {}", row.name, unknown.word(), action.word())
-        }));
+        for action in actions(row).into_iter().filter(|action| *action != unknown) {
+            let (is_said, fits) = (said.contains(&action), fits(row, action));
+            let what = match (is_said, fits) {
+                (true, true) => continue,
+                (true, false) => "for some large arguments".to_owned(),
+                (false, _) => format!("instead of {}", action.word()),
+            };
+            lines.push(format!("{}: {} {what}", row.name, unknown.word()));
+        }
     }
     lines
+}
+
+fn fits(row: &Row, action: Action) -> bool {
+    cube::given(&row.rule, action).len() <= MOST
 }
 
 /// What a row with clauses can say in OCI, beyond what unknown numbers get.
 fn said(policy: &Policy, row: &Row) -> Vec<Action> {
     let unknown = Action::from(policy.unknown);
-    let fits = |action: &Action| action.runs() || cube::given(&row.rule, *action).len() <= MOST;
-    actions(row).into_iter().filter(|action| *action != unknown && fits(action)).collect()
+    let is_said = |action: &Action| *action != unknown && (action.runs() || fits(row, *action));
+    actions(row).into_iter().filter(is_said).collect()
 }
 
 fn actions(row: &Row) -> Vec<Action> {
