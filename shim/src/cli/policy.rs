@@ -152,8 +152,7 @@ fn number(word: &OsString) -> Result<u32, String> {
     }
     let digits = match text.strip_prefix("0x") {
         Some(hex) if hex.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(hex, 16),
-        None if text == "-1" => Ok(u32::MAX),
-        None if text.bytes().all(|b| b.is_ascii_digit()) => text.parse(),
+        None if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => text.parse(),
         _ => return Err(format!("no system call {word:?}; `policy list` has them")),
     };
     digits.map_err(|_| format!("{word:?} is not a number of 32 bits"))

@@ -4,9 +4,10 @@
 
 use agent_init::nr;
 
-use super::insn::Program;
+use super::insn::{Cmp, Op, Program};
 use super::run::{Call, result};
 use super::set::Set;
+use super::symbol::{Value, Word};
 use super::verdict::Action;
 use super::walk::{Budget, Calls, Leaf, TooComplex, Walk, walk};
 use super::words;
@@ -28,8 +29,13 @@ struct Difference {
 pub fn diff(a: &Program, b: &Program, budget: &mut Budget) -> Result<Vec<String>, TooComplex> {
     let walks = [walk(a, Calls::all(), false, budget)?, walk(b, Calls::all(), false, budget)?];
     let mut differences: Vec<Difference> = Vec::new();
+    let numbers = numbers([a, b], &walks);
     for arch in archs(&walks) {
-        let numbers = numbers(&walks);
+        let of_arch = Calls::all().with(Call::ARCH, Word::of(Set::one(arch)));
+        let alike = walk(a, of_arch.clone(), false, budget)?;
+        let alike = one_result(&alike) && one_result(&walk(b, of_arch, false, budget)?);
+        // Where the number does not matter, one stands for all.
+        let numbers = if alike { &[0][..] } else { &numbers[..] };
         for (n, number) in numbers.iter().enumerate() {
             let last = numbers.get(n + 1).map_or(u32::MAX, |next| next - 1);
             let calls = Calls::of(arch, *number);
@@ -106,14 +112,35 @@ fn archs(walks: &[Walk; 2]) -> Vec<u32> {
     archs
 }
 
-/// The first of each range of numbers that are alike.
-fn numbers(walks: &[Walk; 2]) -> Vec<u32> {
-    let mut numbers: Vec<u32> = (0..512).chain(borders(walks, |calls| calls.numbers())).collect();
+fn one_result(walk: &Walk) -> bool {
+    let mut results = walk.leaves.iter().map(|leaf| leaf.result);
+    let first = results.next().flatten();
+    first.is_some() && results.all(|result| result == first)
+}
+
+/// The first of each range of numbers that are alike; each of those that exist, where a program does more with the
+/// number than to ask where it lies.
+fn numbers(programs: [&Program; 2], walks: &[Walk; 2]) -> Vec<u32> {
+    let is_plain = |(program, walk)| only_ordered(program, walk);
+    let each = if programs.into_iter().zip(walks).all(is_plain) { 0..1 } else { 0..512 };
+    let mut numbers: Vec<u32> = each.chain(borders(walks, |calls| calls.numbers())).collect();
     numbers.extend(words::foreign_numbers().first());
     numbers.push(u32::MAX);
     numbers.sort_unstable();
     numbers.dedup();
     numbers
+}
+
+/// The whole number is compared, and not bit by bit.
+fn only_ordered(program: &Program, walk: &Walk) -> bool {
+    program.ops().iter().zip(&walk.at).all(|(op, here)| match (op, here.compared) {
+        (Op::If(cmp, Some(_), ..), Some(Value::Field(Call::NUMBER, mask))) => {
+            mask == u32::MAX && *cmp != Cmp::Set
+        }
+        (Op::If(_, Some(_), ..), Some(Value::Field(..) | Value::Known(_))) => true,
+        (Op::If(..), _) => !here.reached,
+        _ => true,
+    })
 }
 
 /// Where ranges begin, and what comes after their ends.

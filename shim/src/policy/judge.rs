@@ -183,7 +183,7 @@ impl Judge<'_> {
         for (names, word) in [(dangerous, "pass"), (perhaps, "perhaps pass")] {
             if !names.is_empty() {
                 let (count, names) = (names.len(), names.join(" "));
-                self.find(format!("{count} calls that our table refuses {word}: {names}"));
+                self.find(format!("calls that our table refuses {word} ({count}): {names}"));
             }
         }
         self.halves()

@@ -102,6 +102,62 @@ impl Word {
         }
     }
 
+    /// The same without loss: disjoint words, each exact. At most 33, a bit of the mask each.
+    pub fn split(&self, mask: u32, cmp: Cmp, k: u32, outcome: bool) -> Vec<Word> {
+        match self.refine(mask, cmp, k, outcome) {
+            Refined::Never => Vec::new(),
+            Refined::Exactly(word) => vec![word],
+            Refined::Among(_) => {
+                let words = Word::cases(mask, cmp, k, outcome);
+                let both = words.iter().map(|word| self.and(word));
+                both.filter(|word| word.first().is_some()).collect()
+            }
+        }
+    }
+
+    /// By the highest bit of the mask that decides.
+    fn cases(mask: u32, cmp: Cmp, k: u32, outcome: bool) -> Vec<Word> {
+        let (mut cases, mut ones, mut zeros) = (Vec::new(), 0, 0);
+        let order = match cmp {
+            Cmp::Eq | Cmp::Ge | Cmp::Gt => k,
+            Cmp::Set => 0, // no bit is as in "equal to 0"
+        };
+        let asked = if cmp == Cmp::Set { mask & k } else { mask };
+        for bit in (0..32).rev().map(|n| 1u32 << n) {
+            let (given, is_one) = (asked & bit != 0, order & bit != 0);
+            if !given && (!is_one || cmp == Cmp::Set) {
+                continue; // masked away on both sides
+            }
+            // The other value of this bit: greater than k, or less.
+            let is_greater = !is_one;
+            let holds = match cmp {
+                Cmp::Eq => false,
+                Cmp::Set => true,
+                Cmp::Ge | Cmp::Gt => is_greater,
+            };
+            if given && holds == outcome {
+                let (one, zero) = if is_one { (0, bit) } else { (bit, 0) };
+                cases.push(Word { set: Set::all(), ones: ones | one, zeros: zeros | zero });
+            }
+            if !given {
+                // k has a bit that the masked word never has: it is less, whatever follows.
+                let holds = false;
+                if holds == outcome {
+                    cases.push(Word { set: Set::all(), ones, zeros });
+                }
+                return cases;
+            }
+            ones |= if is_one { bit } else { 0 };
+            zeros |= if is_one { 0 } else { bit };
+        }
+        // Equal in all bits.
+        let holds = matches!(cmp, Cmp::Eq | Cmp::Ge);
+        if holds == outcome {
+            cases.push(Word { set: Set::all(), ones, zeros });
+        }
+        cases
+    }
+
     fn within(&self, set: &Set) -> Refined {
         Refined::Exactly(Word { set: self.set.and(set), ..*self })
     }
@@ -219,6 +275,15 @@ mod tests {
                             let text = format!(
                                 "{start:x?} & {mask:#x} {cmp:?} {k:#x} {outcome}: {told:x?}"
                             );
+                            let cases = start.split(mask, cmp, k, outcome);
+                            for v in &world {
+                                let within = cases.iter().filter(|w| w.has(*v)).count();
+                                assert_eq!(
+                                    within,
+                                    usize::from(real(*v)),
+                                    "{text} {v:#x} {cases:x?}"
+                                );
+                            }
                             match &told {
                                 Refined::Never => {
                                     assert!(!world.iter().any(|v| real(*v)), "{text}")

@@ -45,9 +45,9 @@ pub fn text(filter: &Filter, rows: &[(u32, &'static Row)]) -> String {
     let unknown = Action::from(filter.policy.unknown).word();
     let _infallible = write!(
         text,
-        "\n{count} of {} rows of `{}`, {}. action: what is done if no clause of the rule holds.\n\
-         aN: the low 32 bits of argument N, all that the kernel takes of it; a number without a row:\n\
-         {unknown}; an x32 number, a foreign architecture: kill.\n",
+        "\n{count} of {} rows of `{}`, {}. aN is the low 32 bits of argument N,\n\
+         all that the kernel takes of it. action: what is done if no clause holds; of a number without\n\
+         a row {unknown}, of an x32 number and a foreign architecture kill.\n",
         filter.policy.rows.len(),
         filter.name,
         filter.about

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use agent_init::nr;
 
-use super::insn::{MEMORY, Op, Program, WORDS};
-use super::run::{Call, path};
+use super::insn::{Cmp, MEMORY, Op, Program, WORDS};
+use super::run::{Call, holds, path};
 use super::set::Set;
 use super::symbol::{Refined, Value, Word};
 
@@ -25,7 +25,12 @@ pub struct Budget(usize);
 impl Budget {
     /// About a second.
     pub const fn new() -> Budget {
-        Budget(4_000_000)
+        Budget::of(4_000_000)
+    }
+
+    /// So much.
+    pub const fn of(work: usize) -> Budget {
+        Budget(work)
     }
 
     /// Does some work, if any is left.
@@ -147,7 +152,7 @@ pub struct Walk {
     pub leaves: Vec<Leaf>,
 }
 
-/// Walks with `calls`. Without `args` it is forgotten which arguments led where, as soon as they are not needed any
+/// Walks with `calls`. With `args` boxes are split until each is exact, where no arithmetic is in the way. Without it it is forgotten which arguments led where, as soon as they are not needed any
 /// more to follow the program: right for numbers and architectures, and much less to keep.
 pub fn walk(
     program: &Program,
@@ -284,33 +289,47 @@ impl Walker<'_> {
         let Op::If(cmp, operand, then, other) = op else { return Ok(()) };
         let operand = operand.map_or(state.x, Value::Known);
         for (way, to, outcome) in [(0, then, true), (1, other, false)] {
-            let mut next = state.clone();
-            match (state.a, operand) {
-                (Value::Known(a), Value::Known(k)) => {
-                    if super::run::holds(cmp, a, k) != outcome {
-                        continue;
-                    }
+            for next in self.outcomes(state, cmp, operand, outcome) {
+                if let Some(here) = self.walk.at.get_mut(pc)
+                    && next.calls.archs().contains(nr::AUDIT_ARCH)
+                {
+                    here.ways[way] = here.ways[way].or(next.calls.numbers());
                 }
-                (Value::Field(word, mask), Value::Known(k)) => {
-                    match state.calls.word(word).refine(mask, cmp, k, outcome) {
-                        Refined::Never => continue,
-                        Refined::Exactly(known) => next.calls.0[word] = Rc::new(known),
-                        Refined::Among(known) => {
-                            next.calls.0[word] = Rc::new(known);
-                            next.exact = false;
-                        }
-                    }
-                }
-                _ => next.exact = false,
+                self.arrive(to, next)?;
             }
-            if let Some(here) = self.walk.at.get_mut(pc)
-                && next.calls.archs().contains(nr::AUDIT_ARCH)
-            {
-                here.ways[way] = here.ways[way].or(next.calls.numbers());
-            }
-            self.arrive(to, next)?;
         }
         Ok(())
+    }
+
+    /// The state as it is where the comparison comes out so; none: it never does.
+    fn outcomes(&self, state: &State, cmp: Cmp, operand: Value, outcome: bool) -> Vec<State> {
+        let with = |word: usize, known: Word, exact: bool| {
+            let mut next = state.clone();
+            next.calls.0[word] = Rc::new(known);
+            next.exact &= exact;
+            next
+        };
+        match (state.a, operand) {
+            (Value::Known(a), Value::Known(k)) => {
+                if holds(cmp, a, k) == outcome {
+                    vec![state.clone()]
+                } else {
+                    Vec::new()
+                }
+            }
+            (Value::Field(word, mask), Value::Known(k)) if self.args => {
+                let cases = state.calls.word(word).split(mask, cmp, k, outcome);
+                cases.into_iter().map(|known| with(word, known, true)).collect()
+            }
+            (Value::Field(word, mask), Value::Known(k)) => {
+                match state.calls.word(word).refine(mask, cmp, k, outcome) {
+                    Refined::Never => Vec::new(),
+                    Refined::Exactly(known) => vec![with(word, known, true)],
+                    Refined::Among(known) => vec![with(word, known, false)],
+                }
+            }
+            _ => vec![State { exact: false, ..state.clone() }],
+        }
     }
 }
 
