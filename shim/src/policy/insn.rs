@@ -147,7 +147,9 @@ fn decode(insn: &SockFilter, pc: usize) -> Result<Op, &'static str> {
     let slot = || index(MEMORY).ok_or("there are 16 words of scratch memory");
     let operand = if insn.code & X == 0 { Some(k) } else { None };
     Ok(match insn.code {
-        0x20 if k % 4 != 0 => return Err("loads from an offset that is no multiple of 4"),
+        0x20 if !k.is_multiple_of(4) => {
+            return Err("loads from an offset that is no multiple of 4");
+        }
         0x20 => Op::Load(index(4 * WORDS).ok_or("loads past struct seccomp_data")? / 4),
         0x00 => Op::SetA(k),
         0x01 => Op::SetX(k),
