@@ -207,8 +207,8 @@ fn own_what_is_written(plan: &mut Plan, workspace: Option<&Path>, repository: &[
         let bind = match &mut node.kind {
             Kind::Bind(bind) if is_of_git && Some(bind.owner) != owner => continue,
             Kind::Bind(bind) if is_of_git => bind,
-            // A socket: whose it is decides who may connect.
-            Kind::Bind(bind) if bind.mode != Mode::ReadOnly => bind,
+            // A socket: whose it is decides who may connect. Devices are the host's as they are.
+            Kind::Bind(bind) if matches!(bind.mode, Mode::Writable | Mode::Socket) => bind,
             Kind::Overlay(bind) => bind,
             _ => continue,
         };

@@ -284,6 +284,15 @@ fn follow(mut key: Key, links: &BTreeMap<Key, CString>) -> Result<Key, Errno> {
     Err(Errno::ELOOP)
 }
 
+fn is_dir(kind: &Kind) -> bool {
+    match kind {
+        Kind::Dir(_) | Kind::Scratch(_) | Kind::Tmpfs | Kind::Proc | Kind::Devpts => true,
+        Kind::Bind(bind) | Kind::Overlay(bind) => bind.is_dir,
+        Kind::Mask(dir) => *dir,
+        Kind::File(_) | Kind::Link(_) | Kind::Device(..) => false,
+    }
+}
+
 /// Puts one that was asked for in the place of what the room would have there.
 fn put(
     tree: &mut BTreeMap<Key, Entry>,
@@ -298,6 +307,15 @@ fn put(
     }
     if matches!((own, &kind), (Some(Kind::Mask(_)), Kind::Mask(_))) {
         return Ok(()); // it is masked already
+    }
+    // A mask takes what is there as it is.
+    if let (Some(own), false) = (own, matches!(kind, Kind::Mask(_))) {
+        let wrong = |errno| Err(refused(option, &path_of(&key), errno));
+        match (is_dir(own), is_dir(&kind)) {
+            (true, false) => return wrong(Errno::EISDIR),
+            (false, true) if !matches!(own, Kind::Link(_)) => return wrong(Errno::ENOTDIR),
+            _ => {}
+        }
     }
     let replaced = tree.iter().any(|(k, e)| beneath(k) && e.option.is_empty());
     tree.retain(|k, e| !(beneath(k) && e.option.is_empty()));
@@ -478,8 +496,9 @@ mod tests {
     #[test]
     fn what_was_asked_for_takes_the_place_of_what_was_there() {
         let base = || vec![dir("/etc"), dir("/etc/ssl"), dir("/usr")];
-        let text = tree(base(), &[("/etc", file(""))]).unwrap();
-        assert_eq!(text, ["/etc file of 0 bytes", "/usr directory, mode 755"]);
+        let text = tree(base(), &[("/etc", What::Tmpfs)]).unwrap();
+        assert_eq!(text.len(), 2);
+        assert_eq!(tree(base(), &[("/etc", file(""))]), Err(Errno::EISDIR));
         assert_eq!(tree(base(), &[("/etc", What::Mask)]).unwrap().len(), 1);
         assert_eq!(tree(base(), &[("/opt", What::Mask)]), Err(Errno::ENOENT));
         assert_eq!(tree(base(), &[("/a/b", file(""))]).unwrap().len(), 5);
