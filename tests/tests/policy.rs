@@ -118,7 +118,7 @@ fn finds_only(insns: &[SockFilter], what: &str) {
 
 // -- Defects -------------------------------------------------------------------------------------------------------
 
-#[test] // seen to fail with -1 counted as an unknown number, with `is_dangerous` of all ENOSYS rows
+#[test] // seen to fail with this machine's architecture taken for a foreign one
 fn our_own_filters_are_sound() {
     for filter in FILTERS {
         is_clean(filter.program);
@@ -445,10 +445,11 @@ const CODES: [u16; 34] = [
 const TESTS: [u16; 8] = [0x15, 0x1d, 0x25, 0x2d, 0x35, 0x3d, 0x45, 0x4d];
 
 fn any_insn() -> impl Strategy<Value = SockFilter> {
-    let k = prop_oneof![0u32..8, Just(nr::AUDIT_ARCH), any::<u32>(), Just(ALLOW), Just(KILL)];
+    let word = (0u32..40).prop_map(|word| 4 * word);
+    let k = prop_oneof![0u32..8, word, Just(nr::AUDIT_ARCH), any::<u32>(), Just(ALLOW), Just(KILL)];
     let code = prop::sample::select([&CODES[..], &TESTS[..]].concat());
     prop_oneof![
-        3 => (0u32..16).prop_map(|word| ld(4 * word)),
+        3 => (0u32..17).prop_map(|word| ld(4 * word)), // the last one is past the end
         3 => (prop::sample::select(TESTS.to_vec()), k.clone(), 0u8..5, 0u8..5)
             .prop_map(|(code, k, jt, jf)| insn(code, jt, jf, k)),
         3 => (code, k, 0u8..4, 0u8..4).prop_map(|(code, k, jt, jf)| insn(code, jt, jf, k)),
@@ -478,15 +479,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 250, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the bytes are, there is an answer.
-    #[test] // seen to fail with an index of a checked program out of its bounds
-    fn random_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    #[test] // seen to fail with a load past the end of the data taken for valid
+    fn random_bytes_are_answered(
+        bytes in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..400),
+            any_program().prop_map(|insns| file::bytes(&insns)),
+        ],
+        call in any_call(),
+    ) {
         if let Ok(program) = file::instructions(&bytes).and_then(|insns| Program::check(&insns)) {
+            result(&program, &call);
             judged(program.insns());
         }
     }
 
     /// Every call ends where the walk says that it may, and as the oracle says that it does.
-    #[test] // seen to fail with `>` for `>=`, a mask that is not kept, a word that is forgotten too early
+    #[test] // seen to fail with `>=` for `>`, with a register that is forgotten too early
     fn the_walk_is_true_of_random_programs(
         insns in any_program(),
         calls in prop::collection::vec(any_call(), 16),
@@ -533,25 +541,40 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// No difference means that there is none; a difference is one.
-    #[test] // seen to fail with the pairs of one architecture only
+    /// Where two programs answer a call differently, there is a difference; of one with itself there is none.
+    #[test] // seen to fail with the pairs of which the first refuses more left out, with splits left out
     fn differences_of_random_programs(
-        insns in any_program(),
-        changed in (any::<prop::sample::Index>(), any_insn()),
-        calls in prop::collection::vec(any_call(), 40),
+        insns in plain_program(),
+        (at, insn) in (any::<prop::sample::Index>(), plain_insn()),
+        calls in prop::collection::vec(any_call(), 200),
     ) {
         let mut other = insns.clone();
-        other[changed.0.index(insns.len())] = changed.1;
-        let (Ok(a), Ok(b)) = (Program::check(&insns), Program::check(&other)) else { return Ok(()) };
-        let Ok(lines) = diff(&a, &b, &mut Budget::of(100_000)) else { return Ok(()) };
-        // Arithmetic and the architectures between the borders are sampled, not followed.
-        let exact = !insns.iter().chain(&other).any(|i| i.code & 7 == 4 || i.code & 8 != 0);
-        for call in calls.iter().filter(|call| exact && call.0[1] == nr::AUDIT_ARCH) {
-            let differs = action(result(&a, call)) != action(result(&b, call));
+        other[3 + at.index(insns.len() - 6)] = insn;
+        let [a, b] = [&insns, &other].map(|insns| Program::check(insns).unwrap());
+        let lines = diff(&a, &b, &mut Budget::new()).unwrap();
+        for mut call in calls {
+            call.0[1] = nr::AUDIT_ARCH;
+            let differs = action(result(&a, &call)) != action(result(&b, &call));
             prop_assert!(!differs || !lines.is_empty(), "{:x?}", call);
         }
-        prop_assert!(diff(&b, &b, &mut Budget::of(100_000)).map_or(true, |lines| lines.is_empty()));
+        prop_assert_eq!(diff(&b, &b, &mut Budget::new()).unwrap(), Vec::<String>::new());
     }
+}
+
+/// Loads of a few words, and comparisons with small values.
+fn plain_insn() -> impl Strategy<Value = SockFilter> {
+    let test = prop::sample::select(vec![0x15, 0x25, 0x35, 0x45]);
+    prop_oneof![
+        prop::sample::select(vec![0, 16, 20, 24]).prop_map(ld),
+        prop::sample::select(vec![1, 3, 6]).prop_map(and),
+        (test, 0u32..8, 0u8..3, 0u8..3).prop_map(|(code, k, jt, jf)| insn(code, jt, jf, k)),
+    ]
+}
+
+/// Foreign architectures are killed; all jumps stay inside.
+fn plain_program() -> impl Strategy<Value = Vec<SockFilter>> {
+    prop::collection::vec(plain_insn(), 1..10)
+        .prop_map(|insns| [&HEAD[..3], &insns, &[ret(ALLOW), ret(EPERM), ret(KILL)]].concat())
 }
 
 /// As the kernel takes a result: without what it ignores.
