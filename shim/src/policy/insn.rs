@@ -8,7 +8,7 @@ use agent_init::bpf::{CAPACITY, SockFilter};
 
 /// Words of scratch memory, `BPF_MEMWORDS`.
 pub const MEMORY: usize = 16;
-/// `sizeof(struct seccomp_data)`: nr, arch, instruction_pointer, args[6], in words of 4 bytes.
+/// `sizeof(struct seccomp_data)`: nr, arch, instruction_pointer, six args, in words of 4 bytes.
 pub const WORDS: usize = 16;
 
 /// Arithmetic.

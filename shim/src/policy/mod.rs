@@ -1,6 +1,6 @@
 //! `agent-shim policy`: the filters as a table and as programs, and the judgement of any other program.
 //!
-//! [`file`] reads a program, [`insn`] takes it apart and asks what the kernel asks, [`walk`] follows every path of
+//! [`mod@file`] reads a program, [`insn`] takes it apart and asks what the kernel asks, [`walk`] follows every path of
 //! it with all the calls that take it ([`set`], [`symbol`]), [`run`] follows one call. On these stand the
 //! [`dump`], the [`judge`], the comparison ([`diff`]) and [`trace`]. Nothing here uses what the assembler knows.
 

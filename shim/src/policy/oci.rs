@@ -3,7 +3,7 @@
 //!
 //! - Rules of one call have no order, and a comparison has no "not": a clause is split into masked comparisons
 //!   (`SCMP_CMP_MASKED_EQ`: `value` is the mask, `valueTwo` what is left) that no other clause overlaps. A verdict
-//!   that would need more than [`MOST`] of them is not said whole, as libseccomp's program would be longer than the
+//!   that would need more than `MOST` of them is not said whole, as libseccomp's program would be longer than the
 //!   kernel takes: a refusal is left out, and fails with the errno of unknown numbers instead of its own; of what is
 //!   allowed the lowest values of the arguments stay, and others are refused so too. [`unsaid`] names them.
 //! - Foreign architectures and x32 numbers get libseccomp's answer to a bad architecture, which kills the thread.
