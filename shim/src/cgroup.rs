@@ -8,8 +8,8 @@
 //!
 //! The group lies beneath the shim's own, so that every limit of the shim's holds for the room too.
 //! v2 refuses that to a group with processes: then it lies beside it, if nothing is won by that.
-//! Who uses a group holds a lock on its directory: what a killed shim has left, an empty directory,
-//! is removed by the next one at its end.
+//! A shim that is killed has an [`Heir`], which removes the directory then. Where both were killed,
+//! the next shim does it at its end: who uses a group holds a lock on its directory.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use agent_init::error::{Errno, Step};
 
 use crate::error::{At, Failure, errno_of};
+use crate::heir::Heir;
 use crate::limits::Resource;
 use crate::sys;
 
@@ -210,6 +211,8 @@ struct Part {
     /// `tasks` or `cgroup.procs`.
     tasks: File,
     set: Vec<(&'static Control, u64)>,
+    /// Dropped when the directory has been removed.
+    _heir: Heir,
 }
 
 impl std::fmt::Debug for Control {
@@ -230,6 +233,7 @@ impl Part {
             let path = path.clone();
             move |e: io::Error| Failure::new(Step::LIMITS, call, parent_name(&path), errno_of(&e))
         };
+        let heir = Heir::of(&path)?;
         fs::create_dir(&path).map_err(failed("mkdir"))?;
         let open = || {
             let dir = File::open(&path).map_err(failed("open"))?;
@@ -239,7 +243,9 @@ impl Part {
             Ok((dir, tasks.map_err(failed("open"))?))
         };
         match open() {
-            Ok((dir, tasks)) => Ok(Part { version, parent, path, dir, tasks, set: Vec::new() }),
+            Ok((dir, tasks)) => {
+                Ok(Part { version, parent, path, dir, tasks, set: Vec::new(), _heir: heir })
+            }
             Err(failure) => {
                 let _gone = fs::remove_dir(&path);
                 Err(failure)
@@ -330,7 +336,7 @@ fn counter(file: &Path, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Removes what shims that were killed have left: their process and their lock are gone. rmdir
+/// Removes what shims that were killed with their heirs have left: their process and their lock are gone. rmdir
 /// refuses what is not empty.
 fn sweep(parent: &Path) {
     // A directory is counted by its name above, by itself, and by each one in it.

@@ -68,6 +68,11 @@ impl Child {
         }
     }
 
+    /// The agent was started.
+    pub(crate) fn has_started(&mut self) {
+        self.in_force.started(self.pid);
+    }
+
     /// What limits it, and, after its end, what it ran into.
     pub fn limits(&self) -> &InForce {
         &self.in_force
@@ -108,6 +113,7 @@ impl Child {
         }
         drop(self.stdin.take());
         let (init, mut usage) = sys::wait(self.pidfd()).at(Step::WAIT, "waitid", "the room")?;
+        self.in_force.ended();
         // Of the room together, where it is counted.
         usage.peak_memory = self.in_force.peak_memory().unwrap_or(usage.peak_memory);
         self.end = Some(Ended { init, record: self.record(), wall: self.since.elapsed(), usage });

@@ -141,6 +141,7 @@ pub fn launch(
     let mapped = let_go(&ready, pid);
     drop(ready); // our copies of the child's ends: the report pipe can end now
     let mut child = started(child, mapped, &report)?;
+    child.has_started();
     if let Some(socket) = other_side {
         let sent = sys::receive_fd(socket.as_fd());
         child.terminal = Some(sent.at(Step::TERMINAL, "recvmsg", "SCM_RIGHTS")?);

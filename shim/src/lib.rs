@@ -24,6 +24,7 @@ pub mod pin;
 pub mod overlay;
 
 pub mod cgroup;
+pub mod heir;
 pub mod idmap;
 pub mod image;
 pub mod ns;

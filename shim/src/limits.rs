@@ -1,6 +1,8 @@
 //! What a room may use: a table of limits, how each is spelled, and what puts it in force here.
 //! getrlimit(2), cgroups(7), tmpfs(5).
 
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use agent_init::error::{Errno, Step};
@@ -11,7 +13,7 @@ use crate::cgroup::{self, Group, Want};
 use crate::error::Failure;
 use crate::plan::{Identity, Plan};
 use crate::room;
-use crate::sys::End;
+use crate::sys::{self, End};
 
 /// What is limited: the rows of [`TABLE`], in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +192,8 @@ impl Enforced {
 
 /// A resource limit that is below what was asked for.
 const CALLERS: &str = "the caller's own hard limit";
+/// The room's own directories.
+const TMPFS: &str = "tmpfs";
 /// Memory without a cgroup.
 const DATA: &str = "RLIMIT_DATA";
 
@@ -216,9 +220,33 @@ pub struct InForce {
     /// For init: resource and limit, getrlimit(2).
     pub(crate) rlimits: Vec<(u32, u64)>,
     pub(crate) group: Group,
+    /// The root of the room, which is its tmpfs, from its start to its end.
+    root: Option<OwnedFd>,
+    /// What of it was full at the end.
+    full: Vec<Resource>,
 }
 
 impl InForce {
+    /// The room has started, and this is its PID 1. Where /proc does not lead there, its tmpfs is
+    /// not looked at.
+    pub(crate) fn started(&mut self, pid: i32) {
+        if self.enforced.iter().any(|e| e.by == Some(TMPFS)) {
+            let root = CString::new(format!("/proc/{pid}/root")).unwrap_or_default();
+            let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+            self.root = sys::open(&root, flags).ok().map(sys::own);
+        }
+    }
+
+    /// The room has ended: was its tmpfs full? ENOSPC is seen by the agent alone, and what it
+    /// removed again is not known here. The room's memory is free when this returns.
+    pub(crate) fn ended(&mut self) {
+        let Some(root) = self.root.take() else { return };
+        if let Ok((blocks, inodes)) = sys::free(root.as_raw_fd()) {
+            let rows = [(Resource::TmpfsSize, blocks), (Resource::TmpfsInodes, inodes)];
+            self.full = rows.into_iter().filter(|(_, free)| *free == 0).map(|(r, _)| r).collect();
+        }
+    }
+
     /// Makes the room's group and decides the rest. What was asked for and cannot be had ends the
     /// launch here, unless best effort is enough.
     pub fn of(plan: &Plan) -> Result<InForce, Failure> {
@@ -296,7 +324,7 @@ impl InForce {
             Resource::FileSize => row(Some("RLIMIT_FSIZE"), "of each file"),
             Resource::TmpfsSize | Resource::TmpfsInodes => {
                 match plan.layers.contains(Layers::MNT) {
-                    true => row(Some("tmpfs"), "of the room's own directories together"),
+                    true => row(Some(TMPFS), "of the room's own directories together"),
                     false => row(None, "without the mnt layer a room has no tmpfs"),
                 }
             }
@@ -323,10 +351,9 @@ impl InForce {
         let killed = agent == End::Signaled(libc::SIGKILL);
         let mut hits: Vec<_> = self.group.counts();
         // The signals of setrlimit(2) say which one it was.
-        for (resource, signal) in SIGNALS {
-            if let Some(enforced) = self.enforced.iter().find(|e| e.resource == *resource)
-                && agent == End::Signaled(*signal)
-            {
+        let signalled = SIGNALS.iter().filter(|(_, signal)| agent == End::Signaled(*signal));
+        for resource in signalled.map(|(resource, _)| resource).chain(&self.full) {
+            if let Some(enforced) = self.enforced.iter().find(|e| e.resource == *resource) {
                 hits.push((*resource, enforced.value.unwrap_or(0), enforced.by.unwrap_or(""), 1));
             }
         }

@@ -51,19 +51,29 @@ pub enum Side {
 /// ENOSPC: user.max_*_namespaces; EPERM: user namespaces are forbidden here; EUSERS: nested 33 deep.
 /// `birth`: the child begins in this cgroup v2, CLONE_INTO_CGROUP, Linux 5.7.
 pub fn clone3(namespaces: u64, birth: Option<BorrowedFd>) -> Result<Side, Errno> {
+    clone_with(namespaces, birth, libc::SIGCHLD)
+}
+
+/// clone3(2) without a signal at its end: wait(2) of the caller, or of whoever has lent us the
+/// process, does not see it. Only [`wait`] does, by `__WALL`.
+pub fn clone_unheard() -> Result<Side, Errno> {
+    clone_with(0, None, 0)
+}
+
+fn clone_with(namespaces: u64, birth: Option<BorrowedFd>, signal: i32) -> Result<Side, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: an all-zero clone_args asks for nothing.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
-    args.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    args.exit_signal = u64::from(signal.cast_unsigned());
     if let Some(group) = birth {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(group.as_raw_fd().cast_unsigned());
     }
     // SAFETY: `args` is a clone_args of the size given, `pidfd` one int, both outlive the call.
     // Without CLONE_VM the child has its own memory, and no stack is set, so it returns here.
-    // The child does not touch the heap or a lock: see `launch::run_child`.
+    // The child does not touch the heap or a lock: see `launch::run_child`, `heir::inherit`.
     match check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) })? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent(i32::try_from(pid).map_err(|_| Errno::EINVAL)?, owned(pidfd)?)),
@@ -72,6 +82,18 @@ pub fn clone3(namespaces: u64, birth: Option<BorrowedFd>) -> Result<Side, Errno>
 
 /// include/uapi/linux/sched.h
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// prctl(2), PR_SET_NAME: at most 15 bytes are kept.
+pub fn set_name(name: &CStr) -> Result<(), Errno> {
+    // SAFETY: the kernel reads at most 16 bytes, up to the NUL.
+    check_int(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+/// setsid(2): no signal of the caller's terminal or group comes here.
+pub fn new_session() -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::setsid() }).map(drop)
+}
 
 /// unshare(2).
 pub fn unshare(namespaces: u64) -> Result<(), Errno> {
@@ -387,11 +409,22 @@ pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
 
 /// fstatfs(2): bytes and inodes that fit; 0: no limit of a tmpfs.
 pub fn capacity(fd: RawFd) -> Result<(u64, u64), Errno> {
+    let fs = statfs(fd)?;
+    Ok((fs.f_blocks.saturating_mul(fs.f_bsize.unsigned_abs()), fs.f_files))
+}
+
+/// The same call: blocks and inodes that are free.
+pub fn free(fd: RawFd) -> Result<(u64, u64), Errno> {
+    let fs = statfs(fd)?;
+    Ok((fs.f_bfree, fs.f_ffree))
+}
+
+fn statfs(fd: RawFd) -> Result<libc::statfs, Errno> {
     // SAFETY: an all-zero `statfs` is valid (integers only).
     let mut fs: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one `struct statfs`.
     check_int(unsafe { libc::fstatfs(fd, &raw mut fs) })?;
-    Ok((fs.f_blocks.saturating_mul(fs.f_bsize.unsigned_abs()), fs.f_files))
+    Ok(fs)
 }
 
 /// uname(2): whether the host name is `name`.
@@ -623,14 +656,16 @@ impl Usage {
 }
 
 /// waitid(2), P_PIDFD, WEXITED: waits and reaps. By the raw call, which tells the usage too.
+/// `__WALL`: whatever signal its end sends, or none.
 pub fn wait(pidfd: BorrowedFd) -> Result<(End, Usage), Errno> {
     loop {
         // SAFETY: an all-zero siginfo and rusage are valid.
         let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
         let (info_at, usage_at, id) = (&raw mut info, &raw mut usage, pidfd.as_raw_fd());
+        let options = libc::WEXITED | libc::__WALL;
         // SAFETY: the kernel writes one siginfo and one rusage.
         let ret = check(unsafe {
-            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, info_at, libc::WEXITED, usage_at)
+            libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, info_at, options, usage_at)
         });
         match ret {
             Err(Errno::EINTR) => continue,

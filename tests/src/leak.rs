@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,25 @@ pub fn processes() -> Vec<Process> {
         Some(Process { pid, state, name: head.split_once('(')?.1.to_owned(), parent })
     })
     .collect()
+}
+
+/// An heir of a shim's cgroup, which is no part of the room: the one child whose end sends no
+/// signal, field 38 of proc_pid_stat(5). Its name it has a moment later.
+pub fn is_heir(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, tail)| tail.split_whitespace().nth(38 - 3) == Some("0"))
+}
+
+/// Directories beneath /sys/fs/cgroup that belong to a shim, by its process.
+pub fn groups_of(shim: u32) -> Vec<PathBuf> {
+    let prefix = format!("agent-shim-{shim}-");
+    let mut found = Vec::new();
+    directories("/sys/fs/cgroup".as_ref(), &mut |dir| {
+        if dir.rsplit('/').next().is_some_and(|name| name.starts_with(&prefix)) {
+            found.push(dir.into());
+        }
+    });
+    found
 }
 
 /// Children of this process, their children, and so on; zombies too.

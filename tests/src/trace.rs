@@ -15,6 +15,7 @@ use std::time::Duration;
 use agent_init::nr;
 use agent_shim::sys::End;
 
+use crate::leak;
 use crate::run::Output;
 use crate::sys;
 
@@ -160,6 +161,10 @@ impl Tracer {
         }
         // Only shim, child and agent's process are ever traced: one new one after another.
         let known = self.tracees.contains_key(&pid);
+        if !known && leak::is_heir(pid) {
+            let _gone = sys::ptrace(libc::PTRACE_DETACH, pid, 0);
+            return;
+        }
         if !known {
             let role = if self.tracees.values().any(|t| t.role >= Role::Child) {
                 Role::Agent

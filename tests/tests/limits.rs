@@ -12,7 +12,7 @@ use agent_shim::Sandbox;
 use agent_shim::limits::{Enforced, Hit, Resource, TABLE};
 use agent_shim::sys::End;
 use agent_tests::run::{LIMIT, collect, line, start};
-use agent_tests::{Output, alone, attacker, bins, is_root, run, shim, skip};
+use agent_tests::{Output, alone, attacker, bins, is_root, leak, run, shim, skip, sys};
 
 const MIB: u64 = 1 << 20;
 
@@ -116,7 +116,7 @@ fn the_group_holds_what_was_asked_for() {
     let mut child = shim(&args).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let out = std::os::fd::AsFd::as_fd(child.stdout.as_ref().unwrap());
     line(out, LIMIT);
-    let groups = groups_of(child.id());
+    let groups = leak::groups_of(child.id());
     let read = |file: &str| {
         let file = groups.iter().map(|dir| dir.join(file)).find(|file| file.exists());
         file.map(|file| std::fs::read_to_string(file).unwrap().trim().to_owned())
@@ -275,15 +275,34 @@ fn the_tmpfs_is_bounded() {
         head -c 5000000 /dev/zero >/more/x
         cat /tmp/x /more/x | wc -c; rm /tmp/x /more/x
         n=0; while [ $n -lt 300 ] && true >/more/$n; do n=$((n + 1)); done
-        [ $n -lt 200 ] && [ $n -gt 100 ] && echo files";
+        [ $n -lt 200 ] && [ $n -gt 100 ] && echo files; rm /more/*";
     let args = ["run", "--tmpfs-size", "8M", "--tmpfs-inodes", "200", "--tmpfs", "/more"];
     let output = run(shim(&args).args(["--", "sh", "-c", script]));
     let lines: Vec<_> = output.ok().lines().map(str::trim).collect();
     assert!((7 * MIB..=8 * MIB).contains(&lines[0].parse().unwrap()), "{output:?}");
     assert_eq!(lines[1..], ["files"], "{output:?}");
+    assert_eq!(output.stderr, "", "it was not full at the end");
     let output = run(&mut shim(&["run", "--tmpfs-size", "1M", "--profile", "none", "true"]));
     assert_eq!(output.code(), 125);
     assert!(output.stderr.contains("--tmpfs-size 1M"), "{output:?}");
+}
+
+/// What is full at the end is told, and does not change the agent's status.
+#[test] // seen to fail with `InForce::full` empty
+fn a_full_tmpfs_is_told() {
+    let _alone = alone();
+    let files = "n=0; while [ $n -lt 300 ] && true >/tmp/$n; do n=$((n + 1)); done; exit 3";
+    for (option, value, script) in [
+        ("tmpfs-size", "8M", "head -c 9000000 /dev/zero >/tmp/x; exit 3"),
+        ("tmpfs-inodes", "200", files),
+    ] {
+        let args = ["run", &format!("--{option}"), value, "--", "sh", "-c"];
+        let script = format!("exec 2>/dev/null; {script}");
+        let output = run(shim(&args).arg(script));
+        assert_eq!(output.code(), 3, "{output:?}");
+        let line = format!("agent-shim: {option}: {value} is the limit, and it was met (tmpfs)\n");
+        assert_eq!(output.stderr, line);
+    }
 }
 
 /// Each flag with each value that is none: one line with both, and nothing runs.
@@ -361,26 +380,9 @@ fn two_hundred_threads_fit_the_defaults() {
     }
 }
 
-/// Directories beneath /sys/fs/cgroup that belong to a shim, by its process.
-fn groups_of(pid: u32) -> Vec<PathBuf> {
-    fn walk(dir: &Path, prefix: &str, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name().to_string_lossy().starts_with(prefix) {
-                    found.push(entry.path());
-                }
-                walk(&entry.path(), prefix, found);
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk("/sys/fs/cgroup".as_ref(), &format!("agent-shim-{pid}-"), &mut found);
-    found
-}
-
 /// Fifty rooms, rooms that fail, an agent that leaves processes and no pid namespace to end them:
-/// no directory stays. A shim that is killed leaves an empty one, which the next one removes.
-#[test] // seen to fail without `Drop for Part`, and without `sweep`
+/// no directory stays.
+#[test] // seen to fail without `Drop for Part`
 fn nothing_is_left_in_the_hierarchies() {
     let alone = alone();
     let test = "nothing_is_left_in_the_hierarchies";
@@ -392,43 +394,73 @@ fn nothing_is_left_in_the_hierarchies() {
         let sandbox = attack(&["open", "0"]).limit(Resource::Processes, Some(20));
         let layers = if n % 2 == 0 { Layers::FULL } else { Layers::NONE };
         let (mut child, ends) = start(sandbox.layers(layers)).unwrap();
-        assert!(!groups_of(own).is_empty(), "the control: there is one");
+        assert!(!leak::groups_of(own).is_empty(), "the control: there is one");
         collect(&ends, child.pidfd(), LIMIT).unwrap();
         child.wait().unwrap();
         drop(child);
-        assert_eq!(groups_of(own), [] as [PathBuf; 0]);
+        assert_eq!(leak::groups_of(own), [] as [PathBuf; 0]);
     }
     start(Sandbox::new("/nowhere")).unwrap_err();
     start(attack(&[]).omit(Layers::SECCOMP)).unwrap_err();
     drop(start(Sandbox::new("sleep").args(["1000"])).unwrap());
-    assert_eq!(groups_of(own), [] as [PathBuf; 0]);
+    assert_eq!(leak::groups_of(own), [] as [PathBuf; 0]);
 
     let leaves = "setsid sleep 1000 & setsid sleep 1000 & exit 3";
     let args = ["run", "--profile", "none", "--memory", "64M", "--", "sh", "-c", leaves];
     let mut child = shim(&args).spawn().unwrap();
     let pid = child.id();
     assert_eq!(child.wait().unwrap().code(), Some(3));
-    assert_eq!(groups_of(pid), [] as [PathBuf; 0]);
+    assert_eq!(leak::groups_of(pid), [] as [PathBuf; 0]);
     alone.gone_within(Duration::from_secs(1)); // what was in the group ended with it
+}
 
-    let mut left = Vec::new();
-    for _ in 0..5 {
-        let mut command = shim(&["run", "--", "sh", "-c", "echo up; exec sleep 1000"]);
+/// SIGKILL to the shim: the heir removes the directory when the room has ended. Where that was
+/// killed too, an empty one stays, which the next room removes at its end.
+#[test] // seen to fail with an heir that ends at once, and without `sweep`
+fn a_killed_shim_leaves_no_directory() {
+    let alone = alone();
+    let test = "a_killed_shim_leaves_no_directory";
+    if !has_group(Resource::Memory, 64 * MIB) {
+        return skip(test, "no writable cgroup with the memory controller");
+    }
+    for heir_too in [false, true] {
+        let mut command =
+            shim(&["run", "--cpus", "1", "--", "sh", "-c", "echo up; exec sleep 1000"]);
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
         line(std::os::fd::AsFd::as_fd(child.stdout.as_ref().unwrap()), LIMIT);
+        assert!(!leak::groups_of(child.id()).is_empty(), "the control: there is one");
+        if heir_too {
+            heirs_of(child.id()).into_iter().for_each(|heir| sys::kill(heir, libc::SIGKILL));
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         alone.gone_within(Duration::from_secs(1));
-        left.extend(groups_of(child.id()));
+        let left = leak::groups_of(child.id());
+        assert_eq!(left.is_empty(), !heir_too, "{left:?}");
         for dir in &left {
             let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             assert_eq!(procs, "", "{}", dir.display());
         }
+        run(&mut shim(&["run", "--cpus", "1", "--", "true"])).ok();
+        assert!(left.iter().all(|dir| !dir.exists()), "{left:?}");
     }
-    assert!(!left.is_empty(), "the control: a killed shim cannot remove it");
-    run(&mut shim(&["run", "--", "true"])).ok();
-    left.retain(|dir| dir.exists());
-    assert_eq!(left, [] as [PathBuf; 0]);
+}
+
+/// An heir for each directory; they hold nothing of the shim's.
+fn heirs_of(pid: u32) -> Vec<i32> {
+    let name = agent_shim::heir::NAME.to_str().unwrap();
+    let all = leak::descendants_of(pid.cast_signed());
+    let heirs: Vec<i32> = all.iter().filter(|p| p.name == name).map(|p| p.pid).collect();
+    assert_eq!(heirs.len(), leak::groups_of(pid).len());
+    for heir in &heirs {
+        let fds = std::fs::read_dir(format!("/proc/{heir}/fd")).unwrap();
+        let fds: Vec<_> = fds.map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap()).collect();
+        assert!(matches!(&fds[..], [fd] if fd.ends_with("anon_inode:[pidfd]")), "{fds:?}");
+        let session = std::fs::read_to_string(format!("/proc/{heir}/stat")).unwrap();
+        assert_eq!(session.split(' ').nth(5), Some(&*heir.to_string()), "{session}");
+        assert_eq!(std::fs::read_link(format!("/proc/{heir}/cwd")).unwrap(), PathBuf::from("/"));
+    }
+    heirs
 }
 
 /// No file of a cgroup is in a room, and none can be mounted; the room's own group is its root.
@@ -484,5 +516,5 @@ fn rooms_at_the_same_time_do_not_touch_one_another() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert_eq!(groups_of(std::process::id()), [] as [PathBuf; 0]);
+    assert_eq!(leak::groups_of(std::process::id()), [] as [PathBuf; 0]);
 }
