@@ -337,7 +337,9 @@ fn what_cannot_be_enforced_is_said() {
     let refused = run(&mut refused);
     assert_eq!((refused.code(), &*refused.stdout), (125, ""), "{refused:?}");
     assert!(refused.stderr.starts_with("agent-shim: limits: cgroup(--cpus 1.5): "), "{refused:?}");
-    assert!(refused.stderr.contains("\nhint: "), "{refused:?}");
+    let hint = "`systemd-run --user --scope -p Delegate=yes agent-shim run ...`";
+    let told = refused.stderr.lines().any(|l| l.starts_with("hint: ") && l.contains(hint));
+    assert!(told, "{refused:?}");
 
     let run_it = |args: &[&str]| run(&mut without_cgroup(args).unwrap());
     let output = run_it(&["run", "--cpus", "1.5", "--best-effort", "--", "echo", "ran"]);
