@@ -465,6 +465,53 @@ fn heirs_of(pid: u32) -> Vec<i32> {
     heirs
 }
 
+/// Under cgroup v2 a room cannot be made beneath a group with processes. Beside it, that group's
+/// limits would not hold for it: it is made there only if it is to have no more than they allow.
+#[test] // seen to fail with `parent` that takes nothing_is_won for true
+fn a_limit_of_the_shims_own_group_is_not_escaped() {
+    let alone = alone();
+    let sandbox = attack(&["open", "0"]).limit(Resource::Cpus, Some(1000)).best_effort(true);
+    let (mut child, _ends) = start(sandbox).unwrap();
+    let mut groups = leak::groups_of(std::process::id()).into_iter();
+    child.wait().unwrap();
+    drop(child);
+    let above = groups.find_map(|group| group.parent().map(Path::to_owned));
+    let Some(above) = above.filter(|dir| dir.join("cgroup.controllers").exists()) else {
+        let test = "a_limit_of_the_shims_own_group_is_not_escaped";
+        return skip(test, "no writable cgroup v2; scripts/kernels.sh has one");
+    };
+    let group = above.join(format!("agent-test-{}", std::process::id()));
+    std::fs::create_dir(&group).unwrap();
+    std::fs::write(group.join("memory.max"), "128M").unwrap();
+    std::fs::write(group.join("cpu.max"), "50000 100000").unwrap();
+    let attacker = bins::bin("attacker");
+    let inside = |options: &str, megabytes: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 0 >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&group);
+        command.arg(bins::bin("agent-shim")).arg("run").args(options.split_whitespace());
+        command.arg("--ro-bind").arg(&attacker).args(["/attacker", "--"]);
+        let output = run(command.args(["/attacker", "eat", megabytes]));
+        alone.gone_within(Duration::from_secs(2));
+        output
+    };
+    let fits = inside("--memory 64M --cpus 0.5", "96");
+    let too_much = ["--memory 256M --cpus 0.5", "--memory 64M --cpus 1"].map(|o| inside(o, "1"));
+    let tried = inside("--memory 256M --cpus 0.5 --best-effort", "1");
+    let default = inside("", "1");
+    std::fs::remove_dir(&group).unwrap();
+
+    assert_eq!(fits.code(), 137, "{fits:?}");
+    assert!(fits.stderr.contains("(cgroup v2 memory)"), "{fits:?}");
+    for refused in too_much {
+        assert_eq!((refused.code(), &*refused.stdout), (125, ""), "{refused:?}");
+        let hint = "hint: the own cgroup has a limit of its own";
+        assert!(refused.stderr.contains(hint), "{refused:?}");
+    }
+    assert_eq!(tried.ok(), "1 ok\n");
+    assert!(tried.stderr.contains("warning: --memory 256M: RLIMIT_DATA"), "{tried:?}");
+    assert_eq!((default.ok(), &*default.stderr), ("1 ok\n", ""));
+}
+
 /// No file of a cgroup is in a room, and none can be mounted; the room's own group is its root.
 #[test] // seen to fail with /sys in `room::SYSTEM`
 fn an_agent_cannot_reach_its_cgroup() {
