@@ -336,8 +336,8 @@ fn counter(file: &Path, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Removes what shims that were killed with their heirs have left: their process and their lock are gone. rmdir
-/// refuses what is not empty.
+/// Removes what shims that were killed with their heirs have left: their process and their lock
+/// are gone. rmdir refuses what is not empty.
 fn sweep(parent: &Path) {
     // A directory is counted by its name above, by itself, and by each one in it.
     if fs::metadata(parent).map_or(0, |meta| meta.nlink()) <= 2 {
