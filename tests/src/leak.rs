@@ -199,6 +199,18 @@ impl Snapshot {
         Snapshot(all)
     }
 
+    /// Without the cgroups that belong to shims other than `own`, by their process ids: the
+    /// hierarchy is the machine's, and others make rooms at the same time.
+    pub fn with_groups_of(mut self, own: &BTreeSet<u32>) -> Snapshot {
+        let of = |line: &str| -> Option<u32> {
+            let name = line.strip_prefix("cgroup ")?.rsplit('/').next()?;
+            name.strip_prefix("agent-shim-")?.split('-').next()?.parse().ok()
+        };
+        let is_cgroup = |line: &str| line.starts_with("cgroup ");
+        self.0.retain(|line| !is_cgroup(line) || of(line).is_some_and(|pid| own.contains(&pid)));
+        self
+    }
+
     /// What is here and was not `before`.
     pub fn since(&self, before: &Snapshot) -> Vec<String> {
         self.0.difference(&before.0).cloned().collect()
