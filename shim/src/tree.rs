@@ -150,9 +150,6 @@ pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure>
     for (key, way) in ways(&places)? {
         places.entry(key).or_insert(way);
     }
-    for (key, hidden) in procs(places.iter().map(|(key, (option, kind))| (key, *option, kind))) {
-        places.entry(key).or_insert(hidden);
-    }
     for (key, (option, kind)) in places {
         put(&mut tree, key, option, kind)?;
     }
