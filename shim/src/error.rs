@@ -57,6 +57,8 @@ pub const ASK_THE_DOCTOR: &str = "; `agent-shim doctor` tells which";
 /// By option and errno; asked first.
 #[rustfmt::skip] // a row a line
 const OPTION_HINTS: &[(&str, Errno, &str)] = &[
+    ("--file", Errno(110),    "what it is read from has not ended within --timeout"),
+    ("--file", Errno::EFBIG,  "a file in the room's own directories has at most 64 MiB: bind it"),
     ("--git", Errno::ENOENT,  "the agent could make it, and git on the host would use it: mkdir it if it is hooks, else touch it"),
     ("--git", Errno::ELOOP,   "git follows the link, and the agent may be able to write what it leads to: put the file or directory itself there"),
     ("--git", Errno::EEXIST,  "git would take config and hooks from where it leads to, and makes none here: see what wrote it, and remove it"),

@@ -33,6 +33,7 @@ pub mod program;
 
 pub mod child;
 
+pub mod content;
 pub mod stdio;
 pub mod tty;
 

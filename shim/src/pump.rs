@@ -86,7 +86,7 @@ impl Side {
     }
 
     /// EAGAIN: nothing is there now. 0: nothing ever will be.
-    fn read(&self, to: &mut [u8]) -> Result<usize, Errno> {
+    pub fn read(&self, to: &mut [u8]) -> Result<usize, Errno> {
         let fd = self.fd.as_raw_fd();
         let got = match self.way {
             Way::File | Way::Own => sys::read(fd, to),

@@ -281,6 +281,26 @@ fn a_timeout_is_124() {
     assert_eq!((output.code(), &*output.stderr), (5, ""));
 }
 
+/// What `--file` reads may never end: `--timeout` is for it, too. What ends in time arrives.
+#[test] // seen to hang with `content::read` without a deadline
+fn a_file_that_does_not_end_is_not_waited_for() {
+    let alone = alone();
+    let since = Instant::now();
+    let fifo = "mkfifo /tmp/agent-f.$$; exec 8<>/tmp/agent-f.$$; rm /tmp/agent-f.$$";
+    for begin in ["", "printf begun >&8;"] {
+        let script = format!("{fifo}; {begin} $shim --file 8 /x --timeout 300ms -- echo ran");
+        let output = by_shell(&script);
+        assert_eq!((output.code(), &*output.stdout), (125, ""), "{output:?}");
+        assert!(output.stderr.contains("--file(8 /x): Connection timed out (ETIMEDOUT)\nhint: "));
+    }
+    assert!((Duration::from_millis(600)..AT_ONCE).contains(&since.elapsed()));
+    let slow = "(printf one; sleep 0.2; printf two) | $shim --timeout 10s --file 0 /x -- cat /x";
+    assert_eq!(by_shell(slow).ok(), "onetwo");
+    let endless = by_shell("$shim --file 8 /x -- echo ran 8</dev/zero");
+    assert!(endless.stderr.contains("--file(8 /x): File too large (EFBIG)"), "{endless:?}");
+    alone.no_stray();
+}
+
 /// nohup: what was ignored stays so, and does not reach the agent.
 #[test] // to be seen to fail with a signalfd of all that is forwarded
 fn an_ignored_signal_is_not_forwarded() {

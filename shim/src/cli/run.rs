@@ -1,9 +1,7 @@
 //! The options of `run`: spelled as in bwrap for what is mounted, as in docker for limits.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -28,6 +26,8 @@ pub struct Run {
     overlay: bool,
     /// Whether the room has a terminal; `None`: if standard input and output are one.
     pub tty: Option<bool>,
+    /// What `--file` puts in the room: which of the mounts, and the descriptor that has its content.
+    pub files: Vec<(usize, RawFd)>,
     /// Where records of what happens are written.
     pub status_fd: Option<RawFd>,
     /// Descriptors that the agent keeps.
@@ -59,7 +59,7 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("dev-bind",    "SRC DEST",     "the same, writable and with its devices", |r, v| bind(r, v, "--dev-bind", Mode::Devices)),
     opt("pass-socket", "SRC DEST",     "a UNIX socket of the host that can be connected to", |r, v| bind(r, v, "--pass-socket", Mode::Socket)),
     opt("tmpfs",       "DEST",         "an empty writable directory of the room's own", |r, v| mount(r, "--tmpfs", path(v, 0)?, What::Tmpfs)),
-    opt("file",        "FD DEST",      "a file with what can be read from descriptor FD", |r, v| mount(r, "--file", path(v, 1)?, What::File(content(v)?.into()))),
+    opt("file",        "FD DEST",      "a file with what can be read from descriptor FD", file),
     opt("symlink",     "SRC DEST",     "a symbolic link at DEST to SRC", |r, v| mount(r, "--symlink", path(v, 1)?, What::Symlink(text(v, 0)?.into()))),
     opt("mask",        "DEST",         "nothing, in place of what is there", |r, v| mount(r, "--mask", path(v, 0)?, What::Mask)),
     opt("home",        "DIR",          "the agent's home: private, or a directory of the host [private]", home),
@@ -219,19 +219,12 @@ fn descriptor(values: &[OsString]) -> Result<RawFd, String> {
     crate::sys::borrow(fd).map(|_| fd).map_err(|_| "not open".to_owned())
 }
 
-/// All of it: what is not in a room's tmpfs by then does not fit anyway.
-fn content(values: &[OsString]) -> Result<Vec<u8>, String> {
-    const MOST: u64 = 64 << 20;
-    let fd = i32::try_from(number(values)?).map_err(|_| "not a descriptor".to_owned())?;
-    let mut bytes = Vec::new();
-    let file = crate::sys::borrow(fd).and_then(|fd: BorrowedFd| crate::sys::dup_high(fd.as_fd()));
-    let file = file.map_err(|_| format!("descriptor {fd} is not open"))?;
-    let read = File::from(file).take(MOST + 1).read_to_end(&mut bytes);
-    read.map_err(|e| format!("descriptor {fd}: {e}"))?;
-    if bytes.len() as u64 > MOST {
-        return Err(format!("more than {MOST} bytes"));
-    }
-    Ok(bytes)
+/// The content is read when all options are known: it may take as long as `--timeout` says.
+fn file(run: &mut Run, values: &[OsString]) -> Set {
+    let fd = RawFd::try_from(number(values)?).map_err(|_| "not a descriptor".to_owned())?;
+    crate::sys::borrow(fd).map_err(|_| format!("descriptor {fd} is not open"))?;
+    run.files.push((run.spec.mounts.len(), fd));
+    mount(run, "--file", path(values, 1)?, What::File([].into()))
 }
 
 /// `NAME=VALUE`, or `NAME` for the caller's value.

@@ -1,7 +1,9 @@
 //! `agent-shim run`: a program in a room; its end is ours.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::LEAST_ABI;
@@ -12,12 +14,13 @@ use crate::error::{At, Failure};
 use crate::limits::{Enforced, Hit, Resource};
 use crate::plan::Plan;
 use crate::report::text::one_line;
+use crate::spec::{Spec, What};
 use crate::status::Stream;
 use crate::streams::Caller;
 use crate::supervise::{self, Cause, Streams, Supervisor};
 use crate::sys::{self, End};
 use crate::tty::{self, Outer};
-use crate::{Child, Sandbox, confine, profile, tree};
+use crate::{Child, Sandbox, confine, content, profile, tree};
 
 /// Runs the agent to its end: its status, or 128 + the signal that ended it; 124 after a timeout.
 pub fn run(options: Run) -> Result<u8, Failure> {
@@ -83,6 +86,7 @@ struct Started {
 /// `None`: a dry run.
 fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> {
     let Run { mut spec, argv, .. } = options;
+    contents(&options.files, &mut spec)?;
     let mut dropped = Vec::new();
     if spec.best_effort {
         (spec.layers, dropped) = best_effort(spec.layers);
@@ -114,6 +118,19 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     stream.exec(child.pid());
     let (streams, outer) = caller.streams(&mut child, output)?;
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
+}
+
+/// Reads what `--file` names, in the time that the room has.
+fn contents(files: &[(usize, RawFd)], spec: &mut Spec) -> Result<(), Failure> {
+    let time = spec.limits.duration(Resource::WallTime);
+    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    for (n, fd) in files {
+        let Some(mount) = spec.mounts.get_mut(*n) else { continue };
+        let what = [format!("{fd} ").as_bytes(), mount.dest.as_os_str().as_bytes()].concat();
+        let read = content::read(*fd, deadline).at(Step::ROOM, "--file", what)?;
+        mount.what = What::File(read.into());
+    }
+    Ok(())
 }
 
 /// What limits the room; aloud, what was asked for and is less here than its words say.
