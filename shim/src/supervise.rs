@@ -50,7 +50,7 @@ const ON_SIGNAL: &[(i32, &[Act])] = &[
     (libc::SIGHUP,   &[Forward]),
     (libc::SIGINT,   &[Forward]),
     (libc::SIGQUIT,  &[Forward]),
-    (libc::SIGTERM,  &[Forward, Grace]),
+    (libc::SIGTERM,  &[Forward, Send(libc::SIGCONT), Grace]), // a stopped agent would not see it
     (libc::SIGUSR1,  &[Forward]),
     (libc::SIGUSR2,  &[Forward]),
     (libc::SIGWINCH, &[Resize]),

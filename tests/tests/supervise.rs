@@ -225,10 +225,13 @@ fn output_has_a_limit() {
 // -- Signals and time ----------------------------------------------------------------------------
 
 /// SIGTERM, then the grace, then SIGKILL, for one that ignores it and for one that is stopped.
-#[test] // to be seen to fail without `Grace` in the row of SIGTERM
+#[test] // seen to fail without `Grace` in the row of SIGTERM
 fn sigterm_is_followed_by_sigkill() {
     let alone = alone();
-    for script in ["trap '' TERM; echo up; sleep 1000; sleep 1000", "echo up; kill -STOP $$"] {
+    for script in [
+        "trap '' TERM; echo up; sleep 1000; sleep 1000",
+        "trap '' TERM; echo up; kill -STOP $$; sleep 1000; sleep 1000",
+    ] {
         let since = Instant::now();
         let child = up(&mut shim(&["run", "--grace", "300ms", "sh", "-c", script]));
         let deadline = Instant::now() + LIMIT;
@@ -241,6 +244,21 @@ fn sigterm_is_followed_by_sigkill() {
         assert!((Duration::from_millis(300)..AT_ONCE).contains(&since.elapsed()), "{script}");
         alone.gone_within(AT_ONCE);
     }
+}
+
+/// An agent that has stopped itself goes on, and sees SIGTERM.
+#[test] // seen to fail without SIGCONT in the row of SIGTERM
+fn sigterm_reaches_an_agent_that_is_stopped() {
+    let alone = alone();
+    let script = "trap 'exit 9' TERM; echo up; kill -STOP $$; while :; do sleep 0.1; done";
+    let child = up(&mut shim(&["run", "--grace", "1000s", "sh", "-c", script]));
+    let deadline = Instant::now() + LIMIT;
+    while !agent_tests::leak::descendants().iter().any(|p| p.state == 'T') {
+        assert!(Instant::now() < deadline);
+    }
+    sys::kill(pid(&child), libc::SIGTERM);
+    assert_eq!(code(child), Some(9));
+    alone.gone_within(AT_ONCE);
 }
 
 /// The agent ends at SIGTERM, and what it leaves does not: the agent's own status is told.
