@@ -4,12 +4,24 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use agent_init::error::Step;
+use agent_probe::sys::stdout_was_closed;
 
 use crate::error::{At, Failure};
 use crate::pump::{Allowance, Lent, Pump, Side, reopened};
 use crate::supervise::Streams;
 use crate::tty::{Outer, Setup};
 use crate::{Child, Sandbox, Stdio, stdio, sys};
+
+/// How much of the agent's standard output and error is pumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    /// Both.
+    All,
+    /// One: the other is /dev/null.
+    One,
+    /// None: both are.
+    Nothing,
+}
 
 /// What the caller has at 0, 1 and 2, as far as it is pumped.
 #[derive(Debug)]
@@ -20,19 +32,34 @@ pub struct Caller {
     lent: Option<Lent>,
     output: Option<Side>,
     error: Option<Side>,
+    sees: Sees,
     outer: Option<Outer>,
     /// What means the end of input to the room's terminal.
     end: Option<u8>,
 }
 
 impl Caller {
-    /// Takes standard input and output, and says what the agent has in their place.
-    pub fn connect(sandbox: Sandbox, terminal: bool) -> Result<(Sandbox, Caller), Failure> {
-        let (input, output) = (take(0, "standard input")?, take(1, "standard output")?);
+    /// Takes standard input and output, and says what the agent has in their place. `counted`: all
+    /// that is said passes here, even what nobody reads.
+    pub fn connect(
+        sandbox: Sandbox,
+        terminal: bool,
+        counted: bool,
+    ) -> Result<(Sandbox, Caller), Failure> {
+        let input = take(0, "standard input")?;
+        let output = match stdout_was_closed() {
+            true => unwritable()?,
+            false => take(1, "standard output")?,
+        };
         match terminal {
             true => Caller::with_terminal(sandbox, input, output),
-            false => Caller::with_pipes(sandbox, input, output),
+            false => Caller::with_pipes(sandbox, input, output, counted),
         }
+    }
+
+    /// How much of what the agent says passes here, and so can be counted.
+    pub fn sees(&self) -> Sees {
+        self.sees
     }
 
     /// The terminal is that of standard input; without one, that of standard output.
@@ -56,6 +83,7 @@ impl Caller {
             lent: None,
             output: Some(Side::of_caller(output, "standard output")?),
             error: None,
+            sees: Sees::All,
             outer,
             end,
         };
@@ -66,6 +94,7 @@ impl Caller {
         mut sandbox: Sandbox,
         input: OwnedFd,
         output: OwnedFd,
+        counted: bool,
     ) -> Result<(Sandbox, Caller), Failure> {
         let error = sys::borrow(2).and_then(sys::dup_high);
         let error = error.at(Step::STDIO, "fcntl", "standard error")?;
@@ -76,6 +105,7 @@ impl Caller {
             lent: None,
             output: None,
             error: None,
+            sees: Sees::All,
             outer: None,
             end: None,
         };
@@ -89,12 +119,19 @@ impl Caller {
                 sandbox = sandbox.stdio(0, read);
             }
         }
-        (sandbox, caller.output) = piped(sandbox, 1, output, "standard output")?;
+        (sandbox, caller.output) = piped(sandbox, 1, output, "standard output", counted)?;
+        let mut seen = [caller.output.is_some(); 2];
         if is_one {
             sandbox = sandbox.stdio(2, Stdio::Output);
         } else {
-            (sandbox, caller.error) = piped(sandbox, 2, error, "standard error")?;
+            (sandbox, caller.error) = piped(sandbox, 2, error, "standard error", counted)?;
+            seen[1] = caller.error.is_some();
         }
+        caller.sees = match seen {
+            [true, true] => Sees::All,
+            [false, false] => Sees::Nothing,
+            _ => Sees::One,
+        };
         Ok((sandbox, caller))
     }
 
@@ -131,14 +168,16 @@ impl Caller {
 /// Ctrl-D: VEOF of a new terminal. termios(3).
 const END_OF_INPUT: u8 = 4;
 
-/// A pipe in the place of `fd`, which is pumped to; /dev/null in the place of /dev/null.
+/// A pipe in the place of `fd`, which is pumped to; /dev/null in the place of /dev/null, unless it
+/// is `counted`.
 fn piped(
     sandbox: Sandbox,
     number: usize,
     fd: OwnedFd,
     name: &str,
+    counted: bool,
 ) -> Result<(Sandbox, Option<Side>), Failure> {
-    if is_null(&fd) {
+    if !counted && is_null(&fd) && can_be_written(&fd) {
         return Ok((sandbox.stdio(number, Stdio::Null), None));
     }
     Ok((sandbox.stdio(number, Stdio::Piped), Some(Side::of_caller(fd, name)?)))
@@ -151,6 +190,13 @@ fn take(number: RawFd, name: &str) -> Result<OwnedFd, Failure> {
     let fd = fd.at(Step::STDIO, "fcntl", name)?;
     sys::dup_to(stdio::null()?.as_raw_fd(), number).at(Step::STDIO, "dup2", name)?;
     Ok(fd)
+}
+
+/// In the place of a standard output that was closed: what is written there is an error, as it is
+/// without a room. std has /dev/null there, where it would be lost.
+fn unwritable() -> Result<OwnedFd, Failure> {
+    let fd = sys::open(c"/dev/null", libc::O_RDONLY).map(sys::own);
+    fd.at(Step::STDIO, "open", "/dev/null")
 }
 
 /// What the agent may have itself of what the caller reads: a pipe without a name, in a
@@ -172,5 +218,11 @@ fn is_null(fd: &OwnedFd) -> bool {
 /// written comes out in order.
 fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     let inode = |fd: &OwnedFd| sys::file_id(fd.as_raw_fd()).map(|id| id.inode);
-    matches!((inode(a), inode(b)), (Ok(a), Ok(b)) if a == b)
+    let is_one = matches!((inode(a), inode(b)), (Ok(a), Ok(b)) if a == b);
+    is_one && can_be_written(a) && can_be_written(b)
+}
+
+/// As it was opened: open(2).
+fn can_be_written(fd: &OwnedFd) -> bool {
+    sys::open_flags(fd.as_raw_fd()).is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
 }

@@ -227,13 +227,23 @@ fn closed_streams() {
         alone.no_stray();
     }
     // What the agent has said and cannot be written is a failure of the shim: the agent has only
-    // its pipe. What was closed is /dev/null: the runtime of the shim opens it, so that no file
-    // takes the number.
-    for (streams, code) in [(">&-", "0"), (">/dev/full", "125"), ("2>/dev/full", "0")] {
+    // its pipe. A standard error that was closed is /dev/null: the runtime of the shim opens it, so
+    // that no file takes the number.
+    for (streams, code) in [
+        (">&-", "125"),
+        (">&- 2>/dev/null", "125"),
+        (">&- 2>&-", "125"),
+        ("2>&-", "0"),
+        (">/dev/full", "125"),
+        ("2>/dev/full", "0"),
+    ] {
         let output = by_shell(streams, &["run", "sh", "-c", "echo x 2>/dev/null || exit 3"]);
         assert_eq!(output.ok().trim_start_matches("x\n").trim(), code, "{streams} {output:?}");
         alone.no_stray();
     }
+    // Standard error is not part of it.
+    let output = by_shell(">&- 2>/dev/null", &["run", "sh", "-c", "echo x >&2 || exit 3"]);
+    assert_eq!(output.ok().trim(), "0", "{output:?}");
 }
 
 /// No descriptor of the harness shows up where the caller had closed its own.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use agent_shim::sys::{self as shim_sys, Size};
 use agent_tests::run::LIMIT;
-use agent_tests::{alone, bins, skip, sys};
+use agent_tests::{Scratch, alone, bins, skip, sys};
 
 /// A shim in a terminal of the test's.
 struct Person {
@@ -244,6 +244,30 @@ fn a_terminal_that_goes_ends_the_room() {
         child.wait().unwrap();
         alone.gone_within(LIMIT);
     }
+}
+
+/// By default what a terminal shows is not counted, and is not said to be.
+#[test] // seen to fail with a `cmd::run::as_counted` that ignores `is_seen`
+fn the_output_of_a_terminal_is_counted_if_asked_for() {
+    let alone = alone();
+    let scratch = Scratch::new();
+    let file = scratch.at("records");
+    for (options, by) in
+        [(&[][..], "\"by\":null"), (&["--output", "1000"], "\"by\":\"agent-shim\"")]
+    {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(
+            "file=$0; shim=$1; shift; \
+             exec \"$shim\" run --json-status-fd 9 \"$@\" -- true 9>\"$file\"",
+        );
+        command.arg(&file).arg(bins::bin("agent-shim")).args(options);
+        assert_eq!(Person::runs(command).ends().code(), Some(0));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let at = text.find("\"name\":\"output\"").unwrap();
+        let row = text[at..].split('}').next().unwrap();
+        assert!(row.contains(by), "{row}");
+    }
+    alone.gone_within(LIMIT);
 }
 
 /// What the agent types into its terminal is not typed into the person's (CVE-2017-5226).

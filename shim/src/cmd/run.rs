@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::report::text::one_line;
 use crate::spec::{Spec, What};
 use crate::status::Stream;
-use crate::streams::Caller;
+use crate::streams::{Caller, Sees};
 use crate::supervise::{self, Cause, Streams, Supervisor};
 use crate::sys::{self, End};
 use crate::tty::{self, Outer};
@@ -108,13 +108,16 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
 
     let with_terminal = options.tty.unwrap_or_else(|| tty::is_terminal(0) && tty::is_terminal(1));
     let signals = supervise::signals(with_terminal)?;
-    let (sandbox, caller) = Caller::connect(sandbox, with_terminal)?;
+    let counted = output.asked && output.most.is_some();
+    let (sandbox, caller) = Caller::connect(sandbox, with_terminal, counted)?;
     // Of what a person sees no disk gets full: there only what is asked for.
-    let output = if output.asked || !with_terminal { output.most } else { None };
+    let is_seen = with_terminal && !output.asked;
+    let output = if is_seen { None } else { output.most };
     let mut child = sandbox.start(&plan)?;
     drop(sandbox); // and our copies of the agent's ends
-    tell_enforced(child.limits().enforced(), &mut dropped, options.quiet);
-    stream.enforced(layers, child.limits().enforced(), &dropped);
+    let enforced = as_counted(child.limits().enforced(), caller.sees(), is_seen);
+    tell_enforced(&enforced, &mut dropped, options.quiet);
+    stream.enforced(layers, &enforced, &dropped);
     stream.exec(child.pid());
     let (streams, outer) = caller.streams(&mut child, output)?;
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
@@ -131,6 +134,22 @@ fn contents(files: &[(usize, RawFd)], spec: &mut Spec) -> Result<(), Failure> {
         mount.what = What::File(read.into());
     }
     Ok(())
+}
+
+/// What limits the room, and what of its output that does not count: by default, what a terminal
+/// shows (`is_seen`) and what goes to /dev/null. Asked for, all of it counts.
+fn as_counted(enforced: &[Enforced], sees: Sees, is_seen: bool) -> Vec<Enforced> {
+    let mut all = enforced.to_vec();
+    let is_default = |row: &&mut Enforced| row.resource == Resource::Output && !row.asked;
+    if let Some(row) = all.iter_mut().find(is_default) {
+        (row.by, row.note) = match sees {
+            _ if is_seen => (None, "what a terminal shows is not counted, unless asked for"),
+            Sees::All => (row.by, row.note),
+            Sees::One => (row.by, "what goes to /dev/null is not counted, unless asked for"),
+            Sees::Nothing => (None, "what goes to /dev/null is not counted, unless asked for"),
+        };
+    }
+    all
 }
 
 /// What limits the room; aloud, what was asked for and is less here than its words say.
