@@ -12,6 +12,10 @@ pub const NOT_EXECUTABLE: u8 = 126;
 /// The agent was not found.
 pub const NOT_FOUND: u8 = 127;
 
+/// What a record has place for, and what stands for the rest.
+const MOST_OF_AN_OBJECT: usize = 64;
+const CUT: &[u8] = b"...";
+
 /// A step of a launch that failed: nothing was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure(pub Record);
@@ -19,7 +23,18 @@ pub struct Failure(pub Record);
 impl Failure {
     /// `step: call(object): errno`.
     pub fn new(step: Step, call: &str, object: impl AsRef<[u8]>, errno: Errno) -> Failure {
-        Failure(Record::new(step, call, object, errno))
+        let object = object.as_ref();
+        let over = object.len().saturating_sub(MOST_OF_AN_OBJECT);
+        if over == 0 {
+            return Failure(Record::new(step, call, object, errno));
+        }
+        // A record keeps the end of it, which is not to be taken for the whole.
+        let end = object.get(over + CUT.len()..).unwrap_or_default();
+        let mut cut = [0; MOST_OF_AN_OBJECT];
+        for (to, from) in cut.iter_mut().zip(CUT.iter().chain(end)) {
+            *to = *from;
+        }
+        Failure(Record::new(step, call, cut, errno))
     }
 
     /// The calls returned, and what they were for is not so.
@@ -57,6 +72,7 @@ pub const ASK_THE_DOCTOR: &str = "; `agent-shim doctor` tells which";
 /// By option and errno; asked first.
 #[rustfmt::skip] // a row a line
 const OPTION_HINTS: &[(&str, Errno, &str)] = &[
+    ("--json-status-fd", Errno::EBADF, "records are written to it: it must be open for writing, as in 3>FILE"),
     ("--file", Errno(110),    "what it is read from has not ended within --timeout"),
     ("--file", Errno::EFBIG,  "a file in the room's own directories has at most 64 MiB: bind it"),
     ("--git", Errno::ENOENT,  "the agent could make it, and git on the host would use it: mkdir it if it is hooks, else touch it"),

@@ -16,7 +16,7 @@ use crate::{git, tree};
 
 /// Fills in the plan's nodes, environment and start directory.
 pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
-    let workspace = spec.workspace.as_deref().map(|dir| workspace(dir, plan)).transpose()?;
+    let workspace = spec.workspace.as_deref().map(workspace).transpose()?;
     let home = if spec.base == Base::Bare { room::BARE_HOME } else { room::HOME };
     let home = PathBuf::from(OsStr::from_bytes(home.to_bytes()));
 
@@ -37,6 +37,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
         mounts.push(bind("--home", &home, dir, Mode::Writable));
     }
     mounts.extend(spec.mounts.iter().cloned());
+    plan.warnings.extend(mounts.iter().filter_map(too_much));
     let repository = repository(workspace.as_deref(), spec, plan)?;
     mounts.extend(repository.iter().cloned());
     if spec.net == Net::Host {
@@ -139,7 +140,7 @@ fn resolver(nodes: &[Node]) -> Option<Node> {
 
 /// The workspace by its own path without links. What would give the agent the whole host, or
 /// what is no place for work, is refused.
-fn workspace(dir: &Path, plan: &mut Plan) -> Result<PathBuf, Failure> {
+fn workspace(dir: &Path) -> Result<PathBuf, Failure> {
     let wrong = |errno| Failure::new(Step::ROOM, "--workspace", dir.as_os_str().as_bytes(), errno);
     let resolved = dir.canonicalize().map_err(|e| wrong(errno_of(&e)))?;
     if !resolved.is_dir() {
@@ -154,13 +155,21 @@ fn workspace(dir: &Path, plan: &mut Plan) -> Result<PathBuf, Failure> {
     if NO_WORKSPACE.iter().any(of_the_system) || NOT_WITHIN.iter().any(within) {
         return Err(wrong(Errno::EBUSY));
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|h| h.canonicalize().ok());
-    if home.is_some_and(|home| home.starts_with(&resolved)) {
-        plan.warnings.push(format!(
-            "--workspace {resolved:?}: your home, with its keys and settings, can be written"
-        ));
-    }
     Ok(resolved)
+}
+
+/// A directory of the host that shows more than a caller may think of.
+fn too_much(mount: &Mount) -> Option<String> {
+    let Mount { option, what: What::Bind(source, mode), .. } = mount else { return None };
+    let source = source.canonicalize().ok()?;
+    let home = std::env::var_os("HOME").map(PathBuf::from).and_then(|h| h.canonicalize().ok());
+    let what = match home {
+        _ if is_root_of_the_host(&source) => "all that you have on this host",
+        Some(home) if home.starts_with(&source) => "your home, with its keys and settings,",
+        _ => return None,
+    };
+    let can = if *mode == Mode::ReadOnly { "read" } else { "written" };
+    Some(format!("{option} {source:?}: {what} can be {can}"))
 }
 
 /// What is no workspace, nor is what contains it: directories that others rely on.

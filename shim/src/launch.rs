@@ -203,12 +203,13 @@ fn sealed_orders(words: &[u64], last: RawFd) -> Result<OwnedFd, Failure> {
 
 /// What the agent keeps does not take the place of its stdio, or of one another.
 fn check_kept(plan: &Plan) -> Result<(), Failure> {
-    for (n, (_, wanted)) in plan.kept.iter().enumerate() {
+    for (n, (fd, wanted)) in plan.kept.iter().enumerate() {
         let twice = plan.kept.iter().take(n).any(|(_, other)| other == wanted);
         if *wanted < ORDERS_FD || twice {
             let what = format!("{wanted}{}", if twice { ", twice" } else { "" });
             return Err(Failure::new(Step::KEEP, "number", what, Errno::EINVAL));
         }
+        may_be_given(fd.as_raw_fd(), Step::KEEP, &format!("--keep-fd {wanted}"))?;
     }
     Ok(())
 }

@@ -11,8 +11,12 @@ use agent_shim::{cmd, sys, verbose};
 fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
-        Err(line) => {
-            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {}", one_line(&line));
+        Err(cli::Wrong { line, status_fd }) => {
+            let line = one_line(&line);
+            let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {line}");
+            if let Some(fd) = status_fd {
+                cmd::run::wrong(fd, &line);
+            }
             return HARNESS.into();
         }
     };

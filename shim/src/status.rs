@@ -5,6 +5,7 @@
 //! {"record":"setup",      a step failed, and nothing was started; the last record
 //!  "schema":"agent-shim/status","version":1,
 //!  "step":"exec","call":"execve","object":"nano, in PATH",
+//!                                          options, parse: what is wrong with the command line
 //!  "errno":2,"name":"ENOENT",              0 and null: a lock was not in force when asked back
 //!  "hint":"…",                             null where nothing is known
 //!  "status":127}                           of agent-shim
@@ -46,7 +47,7 @@ use agent_init::layers::{LAYERS, Layers};
 use agent_probe::errno_name;
 
 use crate::child;
-use crate::error::{At, Failure};
+use crate::error::{At, Failure, HARNESS};
 use crate::limits::{Enforced, Hit};
 use crate::pump::{self, Side};
 use crate::report::json::{Json, boolean, number, object, text, text_or_null};
@@ -119,17 +120,39 @@ impl Stream {
         let is_read_back = record.errno.0 == 0 && record.call.bytes() == READ_BACK.as_bytes();
         let name = errno_name(i32::from(record.errno.0));
         let hint = Some(failure.hint()).filter(|hint| !hint.is_empty());
-        let words = |bytes: &[u8]| text(&bytes.escape_ascii().to_string());
+        let words = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let call = words(record.call.bytes());
+        let name = (!is_read_back).then_some(&*name);
+        self.failed(
+            (record.step, &call, &words(record.object.bytes())),
+            (record.errno, name, hint),
+            failure.code(),
+        );
+    }
+
+    /// The command line is wrong: `line` says what of it.
+    pub fn options(&mut self, line: &str) {
+        let errno = (Errno::EINVAL, Some("EINVAL"), None);
+        self.failed((Step::OPTIONS, "parse", line), errno, HARNESS);
+    }
+
+    /// Step, call and object; errno, its name and a hint; the exit status.
+    fn failed(
+        &mut self,
+        (step, call, object): (Step, &str, &str),
+        (errno, name, hint): (Errno, Option<&str>, Option<&str>),
+        status: u8,
+    ) {
         self.add(
             "setup",
             [
-                ("step", text(record.step.name())),
-                ("call", words(record.call.bytes())),
-                ("object", words(record.object.bytes())),
-                ("errno", Json(record.errno.0.to_string())),
-                ("name", text_or_null((!is_read_back).then_some(&name))),
+                ("step", text(step.name())),
+                ("call", text(call)),
+                ("object", text(object)),
+                ("errno", Json(errno.0.to_string())),
+                ("name", text_or_null(name)),
                 ("hint", text_or_null(hint)),
-                ("status", Json(failure.code().to_string())),
+                ("status", Json(status.to_string())),
             ],
         );
     }

@@ -31,6 +31,7 @@ fn is_one_error(output: &Output, code: i32, says: &str) {
 /// print, so an agent that was started is seen.
 #[test] // seen to fail with `Failure::code` answering 125 to ENOENT
 fn bad_input_is_told_and_nothing_runs() {
+    const MOST: &str = "18446744073709551615"; // 2^64 - 1
     #[rustfmt::skip] // a row a line
     let rows: &[(&[&str], i32, &str)] = &[
         (&[],                                                      125, "a command is missing"),
@@ -57,6 +58,10 @@ fn bad_input_is_told_and_nothing_runs() {
         (&["run", "--env", "=x", "--", "echo", "x"],               125, "name is missing"),
         (&["run", "--env", "AGENT_TESTS_UNSET", "--", "echo", "x"], 125, "not set"),
         (&["run", "--env"],                                        125, "--env"),
+        (&["run", "--memory", "1", "--", "echo", "x"],             125, "--memory \"1\": less than 1M"),
+        (&["run", "--memory", MOST, "--", "echo", "x"],            125, "--memory \"18446744073709551615\": more than"),
+        (&["run", "--tmpfs-size", MOST, "--", "echo", "x"],        125, "--tmpfs-size \"18446744073709551615\": more than"),
+        (&["run", "--tmpfs-inodes", MOST, "--", "echo", "x"],      125, "--tmpfs-inodes \"18446744073709551615\": more than"),
         (&["matrix", "extra"],                                     125, "extra"),
         (&["matrix", "--json"],                                    125, "--json"),
         (&["run", "no-such-program"],                              127, "ENOENT"),

@@ -193,12 +193,11 @@ fn a_room_that_does_not_fit_says_so() {
     if !has_group(Resource::Memory, 64 * MIB) {
         return skip("a_room_that_does_not_fit_says_so", "no writable cgroup with memory");
     }
-    let output = run(&mut shim(&["run", "--memory", "4096", "--", "echo", "ran"]));
-    assert_eq!((output.code(), &*output.stdout), (125, ""), "{output:?}");
-    assert!(
-        output.stderr.contains("--memory 4K") && output.stderr.contains("hint: "),
-        "{output:?}"
-    );
+    let sandbox = Sandbox::new("echo").args(["ran"]).limit(Resource::Memory, Some(4096));
+    let failure = start(sandbox).unwrap_err();
+    assert_eq!(failure.code(), 125);
+    assert!(failure.to_string().contains("--memory 4K"), "{failure}");
+    assert!(failure.hint().contains("it needs more than that"), "{failure}");
     alone.no_stray();
 }
 

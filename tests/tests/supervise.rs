@@ -465,6 +465,8 @@ fn a_launch_that_fails_is_a_setup_record() {
         (&["no-such-program"][..], "exec", "ENOENT", 127),
         (&["/etc/hosts"], "exec", "EACCES", 126),
         (&["--bind", "/no/such", "/x", "true"], "room", "ENOENT", 125),
+        (&["--memory", "0", "true"], "options", "EINVAL", 125),
+        (&["--bogus", "true"], "options", "EINVAL", 125),
     ] {
         let (output, records) = records(args);
         assert_eq!((output.code(), records.len()), (status, 1), "{args:?} {output:?}");
@@ -482,12 +484,15 @@ fn the_status_stream_is_in_nobodys_way() {
     let alone = alone();
     for (script, wrong) in [
         ("$shim --json-status-fd 77 -- echo ran", "77"),
-        ("$shim --json-status-fd 9 -- echo ran 9</dev/null", "EBADF"),
+        (
+            "$shim --json-status-fd 9 -- echo ran 9</dev/null",
+            "(9): Bad file descriptor (EBADF)\nhint: ",
+        ),
         ("$shim --json-status-fd 1 -- echo ran", "standard streams"),
         ("$shim --json-status-fd 9 --keep-fd 9 -- echo ran 9>/dev/null", "records of its own"),
         ("$shim --keep-fd 2 -- echo ran", "standard streams"),
         ("$shim --keep-fd 77 -- echo ran", "not open"),
-        ("$shim --keep-fd 9 -- echo ran 9</", "EISDIR"),
+        ("$shim --keep-fd 9 -- echo ran 9</", "--keep-fd 9): Is a directory (EISDIR)"),
     ] {
         let output = by_shell(script);
         assert_eq!((output.code(), &*output.stdout), (125, ""), "{script}");

@@ -10,6 +10,7 @@ pub mod policy;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
+use std::os::fd::RawFd;
 
 use agent_init::layers::LAYERS;
 use lexopt::{Arg, Parser};
@@ -122,19 +123,36 @@ fn commands() -> String {
     SECTIONS.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ")
 }
 
-/// The command line without the program's name. The error is one line for a user.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
+/// Why a command line is no command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// One line for a user.
+    pub line: String,
+    /// Where records go, if that stood before what is wrong.
+    pub status_fd: Option<RawFd>,
+}
+
+impl From<String> for Wrong {
+    fn from(line: String) -> Wrong {
+        Wrong { line, status_fd: None }
+    }
+}
+
+/// The command line without the program's name.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Wrong> {
     let mut args = args.into_iter().peekable();
     let first = args.next().unwrap_or_default();
     match first.to_str() {
         Some("run") => run::parse(Parser::from_args(args)),
-        Some("matrix") => matrix::parse(Parser::from_args(args)),
-        Some("doctor") => doctor::parse(Parser::from_args(args)),
-        Some("policy") => policy::parse(Parser::from_args(args)),
+        Some("matrix") => Ok(matrix::parse(Parser::from_args(args))?),
+        Some("doctor") => Ok(doctor::parse(Parser::from_args(args))?),
+        Some("policy") => Ok(policy::parse(Parser::from_args(args))?),
         Some("help" | "-h" | "--help") => Ok(Command::Print(help(None))),
         Some("-V" | "--version") => Ok(Command::Print(version())),
-        Some("") => Err(format!("a command is missing: {}; --help tells more", commands())),
-        _ => Err(format!("no command {first:?}; there are {}, --help tells more", commands())),
+        Some("") => Err(format!("a command is missing: {}; --help tells more", commands()).into()),
+        _ => {
+            Err(format!("no command {first:?}; there are {}, --help tells more", commands()).into())
+        }
     }
 }
 
@@ -209,7 +227,7 @@ mod tests {
     use agent_init::layers::Layers;
 
     fn of(args: &[&str]) -> Result<Command, String> {
-        parse(args.iter().map(OsString::from))
+        parse(args.iter().map(OsString::from)).map_err(|wrong| wrong.line)
     }
 
     fn argv(args: &[&str]) -> Vec<OsString> {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use agent_init::layers::Layers;
 use lexopt::Parser;
 
-use super::{Command, End, Opt, number, opt, options, utf8, value};
+use super::{Command, End, Opt, Wrong, number, opt, options, utf8, value};
 use crate::limits::Resource;
 use crate::profile;
 use crate::spec::{Base, Mode, Mount, Net, Spec, What};
@@ -90,10 +90,19 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("verbose",     "",             "tell on stderr what is done", |r, _| { r.verbose = true; Ok(()) }),
 ];
 
-pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
+pub(super) fn parse(parser: Parser) -> Result<Command, Wrong> {
     let mut run = Run::default();
-    match options(&mut parser, OPTIONS, "run", &mut run)? {
-        End::Print(text) => return Ok(text),
+    match gather(parser, &mut run) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Ok(Command::Run(Box::new(run))),
+        Err(line) => Err(Wrong { line, status_fd: run.status_fd }),
+    }
+}
+
+/// `Some`: a text to be printed instead.
+fn gather(mut parser: Parser, run: &mut Run) -> Result<Option<Command>, String> {
+    match options(&mut parser, OPTIONS, "run", run)? {
+        End::Print(text) => return Ok(Some(text)),
         End::Nothing => {}
         End::Word(program) => {
             run.argv.push(program);
@@ -109,8 +118,8 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
         Some(name) if name.is_empty() => return Err("the program's name is empty".into()),
         Some(_) => {}
     }
-    together(&mut run)?;
-    Ok(Command::Run(Box::new(run)))
+    together(run)?;
+    Ok(None)
 }
 
 /// What options mean together, wherever they stand.
@@ -188,8 +197,31 @@ fn id(values: &[OsString]) -> Result<u32, String> {
 }
 
 fn limit(run: &mut Run, values: &[OsString], resource: Resource) -> Set {
-    run.spec.limits.ask_text(resource, utf8(values)?)
+    run.spec.limits.ask_text(resource, utf8(values)?)?;
+    let Some(most) = run.spec.limits.most(resource) else { return Ok(()) };
+    match BOUNDS.iter().find(|(of, ..)| *of == resource) {
+        Some((_, least, _)) if most < *least => {
+            let least = resource.spelled(Some(*least));
+            Err(format!("less than {least}, and no program could live with it"))
+        }
+        Some((.., greatest)) if most > *greatest => {
+            let greatest = resource.spelled(Some(*greatest));
+            Err(format!(
+                "more than {greatest}, which the kernel cannot count; `unlimited` is a word"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
+
+/// What can be put in force: least and greatest. A program that is given less data than this is
+/// ended by a signal before it can say why; tmpfs(5) and the counters of a cgroup hold no more.
+#[rustfmt::skip] // a row a line
+const BOUNDS: &[(Resource, u64, u64)] = &[
+    (Resource::Memory,      1 << 20, 1 << 62),
+    (Resource::TmpfsSize,   1,       1 << 62),
+    (Resource::TmpfsInodes, 1,       u64::MAX >> 10), // 1 KiB is charged for each: mm/shmem.c
+];
 
 fn net(run: &mut Run, values: &[OsString]) -> Set {
     run.spec.net = match utf8(values)? {

@@ -22,6 +22,15 @@ use crate::sys::{self, End};
 use crate::tty::{self, Outer};
 use crate::{Child, Sandbox, confine, content, profile, tree};
 
+/// A command line that is wrong, on the stream of records that it names, as far as that can be
+/// written: the caller is told on stderr anyway.
+pub fn wrong(status_fd: RawFd, line: &str) {
+    if let Ok(mut stream) = Stream::to(status_fd) {
+        stream.options(line);
+        let _nobody_reads = stream.finish();
+    }
+}
+
 /// Runs the agent to its end: its status, or 128 + the signal that ended it; 124 after a timeout.
 pub fn run(options: Run) -> Result<u8, Failure> {
     let mut stream = options.status_fd.map_or(Ok(Stream::default()), Stream::to)?;
