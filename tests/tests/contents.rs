@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent_init::error::Errno;
 use agent_init::layers::Layers;
-use agent_shim::{Sandbox, sys};
+use agent_shim::room::Kind;
+use agent_shim::spec::Mode;
+use agent_shim::{Sandbox, Stdio, sys};
 use agent_tests::scratch::digest;
-use agent_tests::{Output, Scratch, alone, is_root, room, run, shim, skip};
+use agent_tests::{Scratch, alone, is_root, room, run, shim, skip};
 
 /// A script in a room of `full`.
 fn sh(script: &str) -> Sandbox {
@@ -79,7 +81,7 @@ fn the_workspace_is_the_agents_and_stays_its_owners() {
 }
 
 /// What others own in the workspace stays theirs: not the agent's to write.
-#[test] // seen to fail with an idmap that maps all ids to the agent's
+#[test] // seen to fail with an idmap that shows what is root's as the agent's, and no check of the owner
 fn a_strangers_file_in_the_workspace_stays_the_strangers() {
     let _alone = alone();
     if !is_root() {
@@ -341,7 +343,7 @@ fn a_fifo_in_place_of_a_program() {
 }
 
 /// A name can have any byte but `/` and NUL.
-#[test] // seen to fail with `to_str` in `cli::run::path`
+#[test] // seen to fail with `to_string_lossy` in `cli::run::path`
 fn names_are_bytes() {
     use std::os::unix::ffi::OsStrExt;
     let _alone = alone();
@@ -350,10 +352,9 @@ fn names_are_bytes() {
     let dir: PathBuf = scratch.at("").join(name);
     std::fs::create_dir(&dir).unwrap();
     std::fs::write(dir.join("f"), "x").unwrap();
-    let mut sandbox = sh("cd \"$1\"/a* && cat f && echo y >g");
-    sandbox = sandbox.args([std::ffi::OsStr::new("sh"), scratch.at("").as_os_str()]);
-    sandbox.spec().workspace = Some(dir.clone());
-    assert_eq!(ok(sandbox), "x");
+    let mut command = shim(&["run", "--workspace"]);
+    command.arg(&dir).args(["--", "sh", "-c", "cat f && echo y >g"]);
+    assert_eq!(run(&mut command).ok(), "x");
     assert_eq!(std::fs::read(dir.join("g")).unwrap(), b"y\n");
 }
 
@@ -384,12 +385,24 @@ fn a_race_for_the_source_ends_in_the_source_or_in_nothing() {
     };
     let (mut bound, mut refused) = (0, 0);
     for _ in 0..300 {
-        // As soon as the option is read, a link may be followed: to what it leads to then.
-        match room(sh("cat /x/f").ro_bind(&good, "/x")) {
-            Ok(Output { stdout, .. }) if stdout == "good" || stdout == "evil" => bound += 1,
-            Ok(output) => panic!("{output:?}"),
-            Err(_) => refused += 1,
-        }
+        let sandbox = sh("cat /x/f").ro_bind(&good, "/x").stdio(1, Stdio::Piped);
+        // As the option is read, a link may be followed. From then on it is what it led to.
+        let Ok(plan) = sandbox.plan() else { continue };
+        let source = plan.nodes.iter().find_map(|node| match &node.kind {
+            Kind::Bind(bind) if node.path.as_c_str() == c"/x" => Some(bind.source.to_bytes()),
+            _ => None,
+        });
+        let planned = if source.unwrap().ends_with(b"/evil") { "evil" } else { "good" };
+        let Ok(mut child) = sandbox.start(&plan) else {
+            refused += 1;
+            continue;
+        };
+        let mut seen = String::new();
+        let mut end = std::fs::File::from(child.stdout.take().unwrap());
+        std::io::Read::read_to_string(&mut end, &mut seen).unwrap();
+        child.wait().unwrap();
+        assert_eq!(seen, planned);
+        bound += 1;
     }
     stop.store(true, Ordering::Relaxed);
     println!("bound {bound}, refused {refused}, swapped {}", swapper.join().unwrap());
@@ -438,12 +451,13 @@ fn busybox() -> Option<PathBuf> {
     found.into_iter().find(|path| path.exists())
 }
 
-#[test] // seen to fail with Mode::Socket that maps to READ in `fits`
+#[test] // seen to fail as root without Mode::Socket in `own_what_is_written`
 fn one_socket_is_passed() {
     let _alone = alone();
     let scratch = Scratch::new();
     let listener = UnixListener::bind(scratch.at("socket")).unwrap();
-    std::fs::set_permissions(scratch.at("socket"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    // Its owner's alone, as an ssh agent's is; root's, too, is the agent's to connect to.
+    std::fs::set_permissions(scratch.at("socket"), std::fs::Permissions::from_mode(0o600)).unwrap();
     let script = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.connect('/run/proxy'); s.send(b'hi')";
     let sandbox = Sandbox::new("python3")
         .args(["-c", script])
@@ -458,6 +472,62 @@ fn one_socket_is_passed() {
     });
     assert_eq!(ok(sandbox), "");
     assert_eq!(server.join().unwrap(), "hi");
+}
+
+/// A device in a directory of the host: only `--dev-bind` makes it one in the room.
+#[test] // seen to fail with NODEV for Mode::Devices, without it for Mode::Writable, without ENODEV in `tree::fits`
+fn a_device_is_given_or_is_none() {
+    let _alone = alone();
+    let test = "a_device_is_given_or_is_none";
+    assert_eq!(errno(sh("true").bind("/dev/zero", "/zero")), Errno::ENODEV);
+    assert_eq!(errno(sh("true").ro_bind("/dev/zero", "/zero")), Errno::ENODEV);
+    let read = "head -c 3 /zero/zero | wc -c";
+    let of = |option: &'static str, source: &Path, mode| {
+        let what = agent_shim::spec::What::Bind(source.to_owned(), mode);
+        let mut sandbox = sh(read);
+        let mount = agent_shim::spec::Mount { option, dest: "/zero".into(), what };
+        sandbox.spec().mounts.push(mount);
+        room(sandbox).unwrap()
+    };
+    if !is_root() {
+        return skip(test, "needs root to make a device in a directory");
+    }
+    let scratch = Scratch::new();
+    let (dir, zero) = (scratch.dir("devices"), scratch.at("devices/zero"));
+    let made = run(std::process::Command::new("mknod").arg(&zero).args(["c", "1", "5"]));
+    if made.code() != 0 || std::fs::File::open(&zero).is_err() {
+        return skip(test, "no device can be made or used in the directory for temporary files");
+    }
+    std::fs::set_permissions(&zero, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert_eq!(of("--dev-bind", &dir, Mode::Devices).ok(), "3\n");
+    for (option, mode) in [("--bind", Mode::Writable), ("--ro-bind", Mode::ReadOnly)] {
+        let output = of(option, &dir, mode);
+        assert_eq!(output.ok(), "0\n");
+        assert!(output.stderr.contains("Permission denied"), "{output:?}");
+    }
+}
+
+/// The directories of an image have in an overlay the modes that they have in the image.
+#[test] // seen to fail with upper layers of mode 755
+fn an_overlay_has_the_modes_of_the_image() {
+    let _alone = alone();
+    let Some(busybox) = busybox() else {
+        return skip("an_overlay_has_the_modes_of_the_image", "no static busybox");
+    };
+    let scratch = Scratch::new();
+    scratch.dir("image/bin");
+    std::fs::copy(busybox, scratch.at("image/bin/stat")).unwrap();
+    let modes = [("a", 0o755), ("b", 0o700), ("c", 0o1777), ("d", 0o711)];
+    for (name, mode) in modes {
+        let dir = scratch.dir(&format!("image/{name}"));
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for overlay in [true, false] {
+        // busybox, by the name of the applet.
+        let mut sandbox = Sandbox::new("/bin/stat").args(["-c", "%a", "/a", "/b", "/c", "/d"]);
+        sandbox = sandbox.rootfs(scratch.at("image"), overlay);
+        assert_eq!(ok(sandbox), "755\n700\n1777\n711\n", "{overlay}");
+    }
 }
 
 /// The ids that were asked for, no group besides, and none to be had.
@@ -582,7 +652,7 @@ fn home_start_directory_names_and_variables() {
 }
 
 /// What is asked for is printed, and nothing is started.
-#[test]
+#[test] // seen to fail with `--dry-run` ignored
 fn a_dry_run_shows_the_tree() {
     let alone = alone();
     let scratch = Scratch::new();

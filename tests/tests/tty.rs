@@ -115,7 +115,7 @@ fn in_foreground(name: &str) -> bool {
 }
 
 /// Types, sees; job control; the size at the start and after a change; the end of input.
-#[test] // to be seen to fail without TIOCSCTTY in init, and without the row of SIGWINCH
+#[test] // seen to fail without TIOCSCTTY in init, and without the row of SIGWINCH
 fn a_person_at_bash() {
     let alone = alone();
     let mut person = Person::at_bash();
@@ -181,7 +181,7 @@ fn when_there_is_a_terminal() {
 
 /// However it ends, the terminal is as it was: a signal to the shim, one that it does not forward,
 /// the agent killed, a launch that fails, a timeout. `ends` compares.
-#[test] // to be seen to fail with an `Outer` that is forgotten
+#[test] // seen to fail with an `Outer` that is forgotten
 fn the_terminal_is_as_it_was() {
     let alone = alone();
     for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGALRM, libc::SIGSEGV, libc::SIGRTMIN()] {
@@ -206,7 +206,7 @@ fn the_terminal_is_as_it_was() {
 }
 
 /// SIGTSTP to the shim: the person's shell has its terminal back while the shim is stopped.
-#[test] // to be seen to fail without `Restore` in the row of SIGTSTP
+#[test] // seen to fail without `Restore` in the row of SIGTSTP
 fn a_stopped_shim_gives_the_terminal_back() {
     let alone = alone();
     let person = Person::at_bash();
@@ -227,7 +227,7 @@ fn a_stopped_shim_gives_the_terminal_back() {
 }
 
 /// The person closes the window: the room ends, though the agent ignores what it can.
-#[test] // to be seen to fail without `ON_HANG_UP`
+#[test] // seen to fail without `ON_HANG_UP`
 fn a_terminal_that_goes_ends_the_room() {
     let alone = alone();
     let script = "trap '' HUP TERM; echo up; while :; do sleep 1000; done";
@@ -271,10 +271,11 @@ fn the_output_of_a_terminal_is_counted_if_asked_for() {
 }
 
 /// What the agent types into its terminal is not typed into the person's (CVE-2017-5226).
-#[test] // the control types; to be seen to fail with the caller's terminal on standard input
+#[test] // the control types; with the terminal of the caller alone it passes, as setsid protects too
 fn typing_ahead_stays_in_the_room() {
     let alone = alone();
-    let script = "import fcntl, termios, sys\n\
+    let script = "import fcntl, termios\n\
+        print('tries', flush=True)\n\
         for c in 'echo typed-ahead\\n':\n    \
         fcntl.ioctl(0, termios.TIOCSTI, c)\n";
     // The control, without a room: the next reader of the terminal has it.
@@ -299,6 +300,7 @@ fn typing_ahead_stays_in_the_room() {
         );
         outer.arg(script).arg(bins::bin("agent-shim")).args(args);
         let mut person = Person::runs(outer);
+        person.sees("tries");
         person.sees("after");
         person.types("mine\r");
         person.sees("got: mine");
