@@ -43,6 +43,13 @@ pub struct Op {
     pub run: fn(&Facts) -> Outcome,
 }
 
+impl Op {
+    /// A room in which it does not work is of no use: everything else is dangerous.
+    pub fn must_work(&self) -> bool {
+        self.group == "work"
+    }
+}
+
 /// The word for what happened. DESIGN.md §5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {

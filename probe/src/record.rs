@@ -196,7 +196,7 @@ impl Members {
 }
 
 /// How deep a JSON text nests, brackets in strings not counted; a text that is no JSON may count for more.
-fn depth(text: &str) -> usize {
+pub fn depth(text: &str) -> usize {
     let (mut now, mut most, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in text.bytes() {
         match byte {

@@ -3,7 +3,8 @@
 //!
 //! A cell is credited by the first of these that holds, each with the experiment that shows it:
 //!
-//! 1. It fails as real root with no layer, too: `kernel`. Nothing of ours is the cause.
+//! 1. It fails as real root with no layer, too, and no room allows it: `kernel`. Nothing of ours is
+//!    the cause.
 //! 2. With the filter's answers marked, the marker comes back: `seccomp`, which is asked first.
 //! 3. Layers are taken out one by one, in the order in which the kernel asks them. The first whose
 //!    absence changes the answer gave the answer.
@@ -16,6 +17,7 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 use agent_probe::{Op, Outcome, Verdict};
 
 use crate::lab::{Experiments, Setup};
+use crate::proof::rooms::{name, removable};
 
 /// What is credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,8 @@ pub struct Cell {
     pub without_control: bool,
     /// Layers of the profile that block it when added alone to a room that allows it.
     pub sufficient: Layers,
+    /// The experiments that show it, in words, a line for each of these layers.
+    pub shown: Vec<String>,
     /// Layers of the profile without which it is allowed.
     pub necessary: Layers,
 }
@@ -81,6 +85,7 @@ pub fn cell(lab: &mut impl Experiments, op: &'static Op, profile: Layers, absent
         proof: String::new(),
         without_control: false,
         sufficient: Layers::empty(),
+        shown: Vec::new(),
         necessary: Layers::empty(),
     };
     match cell.outcome.verdict {
@@ -101,7 +106,7 @@ pub fn cell(lab: &mut impl Experiments, op: &'static Op, profile: Layers, absent
         let is_missing = cell.note.as_deref() == Some("not present");
         cell.note = Some(if is_missing { absent } else { "real root too" }.to_owned());
     } else {
-        cell.sufficient = sufficient(lab, op, profile);
+        (cell.sufficient, cell.shown) = sufficient(lab, op, profile);
         cell.necessary = necessary(lab, op, profile);
     }
     Cell { blocker: Some(blocker), proof, without_control, ..cell }
@@ -134,7 +139,7 @@ fn is_open(outcome: &Outcome) -> bool {
 }
 
 fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &Outcome) -> Credit {
-    absent(lab, op, seen)
+    absent(lab, op)
         .or_else(|| marked(lab, op, profile))
         .or_else(|| peeled(lab, op, profile, seen))
         .or_else(|| added(lab, op, profile))
@@ -142,13 +147,13 @@ fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &O
 }
 
 /// Rule 1. Without root, a target that the baseline does not find is as absent as it can be shown.
-fn absent(lab: &mut impl Experiments, op: &'static Op, seen: &Outcome) -> Option<Credit> {
+fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
     if lab.has_root() {
         let control = lab.run(op, Setup::RealRoot);
-        // The same answer as in the cell, and no room that allows it: else something else is at work.
+        // A room that allows it: then something of the host's is in the control's way.
+        let rooms = [Layers::NONE, Layers::NS_ONLY];
         let is_absent = control.verdict == Verdict::Blocked
-            && same(&control, seen)
-            && !is_open(&lab.run(op, Setup::Room(Layers::NS_ONLY)));
+            && rooms.into_iter().all(|layers| !is_open(&lab.run(op, Setup::Room(layers))));
         return is_absent.then(|| {
             Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control)))
         });
@@ -170,16 +175,9 @@ fn marked(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Optio
     let setup = Setup::Marked(profile);
     let answer = lab.run(op, setup).errno.map(|e| e.0);
     (answer == Some(i32::from(agent_init::bpf::MARKER))).then(|| {
-        let proof = format!("{setup}: the marker {} came back", agent_init::bpf::MARKER);
+        let proof = format!("{}: the marker {} came back", name(setup), agent_init::bpf::MARKER);
         Credit::new(Blocker::Layer(Layers::SECCOMP), proof)
     })
-}
-
-/// The layers of `profile` that can be taken out alone, in the order in which they are asked.
-fn removable(profile: Layers) -> impl Iterator<Item = &'static Layer> {
-    let stood_on = LAYERS.iter().filter(move |l| profile.contains(l.flag));
-    let stood_on = stood_on.fold(Layers::empty(), |set, l| set | l.needs);
-    LAYERS.iter().filter(move |l| profile.contains(l.flag) && !stood_on.contains(l.flag))
 }
 
 /// Rule 3.
@@ -193,7 +191,7 @@ fn peeled(
         let setup = Setup::Room(profile - layer.flag);
         let without = lab.run(op, setup);
         (is_evidence(&without) && !same(&without, seen)).then(|| {
-            let proof = format!("without {}: {}", layer.name, words(&without));
+            let proof = format!("{}: {}", name(setup), words(&without));
             Credit::new(Blocker::Layer(layer.flag), proof)
         })
     })
@@ -219,8 +217,8 @@ fn blocks(
         // A guard that gives way is an answer too: only this layer makes it safe to ask.
         let was_open = is_open(&before) || before.verdict == Verdict::Skip;
         (was_open && after.verdict == Verdict::Blocked).then(|| {
-            let context = crate::profile::spelled(context);
-            format!("{} added to {context}: {} → {}", layer.name, words(&before), words(&after))
+            let [context, with] = [context, with].map(|layers| name(Setup::Room(layers)));
+            format!("{context}: {}; {with}: {}", words(&before), words(&after))
         })
     })
 }
@@ -254,11 +252,19 @@ fn baseline(lab: &mut impl Experiments, op: &'static Op) -> Credit {
     Credit { without_control: true, ..Credit::new(blocker, proof) }
 }
 
-fn sufficient(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Layers {
-    let layers = LAYERS.iter().filter(|l| profile.contains(l.flag));
-    layers
-        .filter(|l| blocks(lab, op, profile, l).is_some())
-        .fold(Layers::empty(), |s, l| s | l.flag)
+fn sufficient(
+    lab: &mut impl Experiments,
+    op: &'static Op,
+    profile: Layers,
+) -> (Layers, Vec<String>) {
+    let (mut layers, mut shown) = (Layers::empty(), Vec::new());
+    for layer in LAYERS.iter().filter(|l| profile.contains(l.flag)) {
+        if let Some(proof) = blocks(lab, op, profile, layer) {
+            layers |= layer.flag;
+            shown.push(proof);
+        }
+    }
+    (layers, shown)
 }
 
 fn necessary(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Layers {

@@ -63,14 +63,14 @@ pub struct Lab {
     probe: Arc<OwnedFd>,
     facts: Vec<OsString>,
     known: HashMap<(&'static str, Setup), Outcome>,
-    progress: Box<dyn FnMut(usize)>,
+    progress: Box<dyn FnMut(usize) + Send>,
     is_real_root: bool,
 }
 
 impl Lab {
     /// Finds `agent-probe` and gathers the facts about the host. `progress` is told the number of
     /// rooms so far.
-    pub fn open(progress: impl FnMut(usize) + 'static) -> Result<Lab, Failure> {
+    pub fn open(progress: impl FnMut(usize) + Send + 'static) -> Result<Lab, Failure> {
         Ok(Lab {
             probe: Arc::new(image::from_file(c"agent-probe", &probe_path())?),
             facts: host_facts().to_args(),
@@ -191,7 +191,7 @@ fn probe_path() -> PathBuf {
 }
 
 /// A line on standard error that shows how far it is, if that is a terminal.
-pub fn progress_line() -> impl FnMut(usize) + 'static {
+pub fn progress_line() -> impl FnMut(usize) + Send + 'static {
     use std::io::{IsTerminal, stderr};
     let shown = stderr().is_terminal();
     move |rooms| {

@@ -52,6 +52,7 @@ pub mod attribute;
 pub mod cost;
 pub mod doctor;
 pub mod lab;
+pub mod proof;
 pub mod report;
 
 pub mod cli;

@@ -30,13 +30,18 @@ fn main() -> ExitCode {
         }
         Command::Doctor(options) => cmd::doctor::run(&options),
         Command::Policy(options) => cmd::policy::run(&options),
-        // 126 and 127 speak of an agent, and here is none.
-        Command::Matrix(options) => Ok(cmd::matrix::run(&options).unwrap_or_else(|failure| {
-            tell(&failure);
-            HARNESS
-        })),
+        Command::Matrix(options) => Ok(without_agent(cmd::matrix::run(&options))),
+        Command::Attribute(options) => Ok(without_agent(cmd::attribute::run(&options))),
     };
     code.unwrap_or_else(|failure| tell(&failure)).into()
+}
+
+/// 126 and 127 speak of an agent, and here is none.
+fn without_agent(code: Result<u8, Failure>) -> u8 {
+    code.unwrap_or_else(|failure| {
+        tell(&failure);
+        HARNESS
+    })
 }
 
 /// One line, and one with the hint.

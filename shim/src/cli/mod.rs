@@ -4,6 +4,8 @@ pub mod run;
 
 pub mod matrix;
 
+pub mod attribute;
+
 pub mod doctor;
 
 pub mod policy;
@@ -15,6 +17,7 @@ use std::os::fd::RawFd;
 use agent_init::layers::LAYERS;
 use lexopt::{Arg, Parser};
 
+pub use attribute::Attribute;
 pub use doctor::Doctor;
 pub use matrix::Matrix;
 pub use policy::Policy;
@@ -29,6 +32,8 @@ pub enum Command {
     Run(Box<Run>),
     /// `matrix`: what each profile blocks.
     Matrix(Matrix),
+    /// `attribute`: the proof of every blocker.
+    Attribute(Attribute),
     /// `doctor`: what this kernel and host offer.
     Doctor(Doctor),
     /// `policy`: the filters, and the judgement of others.
@@ -72,6 +77,11 @@ const SECTIONS: &[Section] = &[
         || lines(matrix::OPTIONS),
     ),
     (
+        "attribute",
+        "agent-shim attribute [OP...] [options]\n  the same of every operation of agent-probe, each verdict with its proof\n",
+        || lines(attribute::OPTIONS),
+    ),
+    (
         "doctor",
         "agent-shim doctor [--json]\n  what this kernel and host offer, and how to get what is missing\n",
         || lines(doctor::OPTIONS),
@@ -87,6 +97,8 @@ const EXITS: &str = "\
 exit status of run: the agent's own; 128+n when signal n ended it; 124 when --timeout did; 125 the
 harness failed and nothing weaker was run; 126 found, not executable; 127 not found.
 exit status of matrix: 0 the room held; 1 it did not; 125 the harness failed.
+exit status of attribute: 0 every verdict is proved; 1 weaker than the baseline, or what must work
+does not; 2 evidence disagrees; 130 stopped; 125 the harness failed.
 exit status of doctor: 0 the profile full can be built here; 1 it cannot; 125 the command failed.
 exit status of policy: 0 sound, the same; 1 findings (check), a difference (diff); 125 it failed.
 ";
@@ -145,6 +157,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Wrong>
     match first.to_str() {
         Some("run") => run::parse(Parser::from_args(args)),
         Some("matrix") => Ok(matrix::parse(Parser::from_args(args))?),
+        Some("attribute") => Ok(attribute::parse(Parser::from_args(args))?),
         Some("doctor") => Ok(doctor::parse(Parser::from_args(args))?),
         Some("policy") => Ok(policy::parse(Parser::from_args(args))?),
         Some("help" | "-h" | "--help") => Ok(Command::Print(help(None))),
@@ -293,6 +306,7 @@ mod tests {
         assert!(text.lines().all(|l| l.len() <= 100), "{text}");
         let names = run::OPTIONS.iter().map(|o| o.name);
         let names = names.chain(matrix::OPTIONS.iter().map(|o| o.name));
+        let names = names.chain(attribute::OPTIONS.iter().map(|o| o.name));
         let names = names.chain(policy::OPTIONS.iter().map(|o| o.name));
         for name in names.chain(doctor::OPTIONS.iter().map(|o| o.name)) {
             assert!(text.contains(&format!("--{name} ")), "{name}");

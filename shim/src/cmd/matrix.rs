@@ -1,14 +1,11 @@
 //! `agent-shim matrix`: the ten operations in the four profiles, who blocked them, what it costs.
 
-use std::env;
-use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::IsTerminal;
 use std::path::Path;
 
 use agent_probe::{Op, REFERENCE, Verdict, find};
 
-use super::{has_stdout, io_failure, print};
+use super::output::Output;
+use super::{has_stdout, is_colourful, print};
 use crate::attribute::{self, Blocker};
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
@@ -28,11 +25,7 @@ pub fn run(options: &Matrix) -> Result<u8, Failure> {
     if let Some(output) = output {
         output.write(&json::matrix(&report, &lab))?;
     }
-    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let colour = !dumb
-        && std::io::stdout().is_terminal()
-        && env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    print(&text::matrix(&report, colour))?;
+    print(&text::matrix(&report, is_colourful()))?;
     Ok(if held(&report) { 0 } else { 1 })
 }
 
@@ -81,24 +74,4 @@ fn held(report: &Report) -> bool {
             Some(Verdict::Skip) => *id == "proc-read-pid2",
             _ => false,
         })
-}
-
-/// A file that can be written, known before the run and not after it. Until then nothing of it is
-/// changed or made: a run that fails or is killed leaves what was there.
-struct Output<'a>(&'a OsStr);
-
-impl<'a> Output<'a> {
-    fn open(path: &'a OsStr) -> Result<Output<'a>, Failure> {
-        let is_new = !Path::new(path).exists();
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        file.map_err(|e| io_failure(&e, "open", path.as_encoded_bytes()))?;
-        if is_new {
-            fs::remove_file(path).map_err(|e| io_failure(&e, "unlink", path.as_encoded_bytes()))?;
-        }
-        Ok(Output(path))
-    }
-
-    fn write(self, text: &str) -> Result<(), Failure> {
-        fs::write(self.0, text).map_err(|e| io_failure(&e, "write", self.0.as_encoded_bytes()))
-    }
 }

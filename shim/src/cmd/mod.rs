@@ -1,7 +1,9 @@
 //! The commands, one a file.
 
+pub mod attribute;
 pub mod doctor;
 pub mod matrix;
+pub mod output;
 pub mod policy;
 pub mod run;
 
@@ -18,6 +20,13 @@ pub fn has_stdout() -> Result<(), Failure> {
         return Err(Failure::new(Step::OUTPUT, "write", "standard output", Errno::EBADF));
     }
     Ok(())
+}
+
+/// Colours are for a terminal that shows them, and for who has not said no. no-color.org
+pub fn is_colourful() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    !dumb && !unwanted && std::io::IsTerminal::is_terminal(&std::io::stdout())
 }
 
 /// Standard output, all of it or an error.

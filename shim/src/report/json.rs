@@ -59,7 +59,7 @@ pub(crate) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
     Json(format!("{{{}}}", members.join(",")))
 }
 
-fn names(layers: Layers) -> Json {
+pub(crate) fn names(layers: Layers) -> Json {
     let names = LAYERS.iter().filter(|l| layers.contains(l.flag)).map(|l| text(l.name).0);
     Json(format!("[{}]", names.collect::<Vec<_>>().join(",")))
 }
@@ -85,7 +85,7 @@ pub fn matrix(report: &Report, lab: &Lab) -> String {
     document.0 + "\n"
 }
 
-fn outcome_members(outcome: &Outcome) -> [(&'static str, Json); 3] {
+pub(crate) fn outcome_members(outcome: &Outcome) -> [(&'static str, Json); 3] {
     [
         ("result", text(outcome.verdict.word())),
         ("errno", text_or_null(outcome.errno.map(|e| e.name()).as_deref())),
@@ -113,7 +113,7 @@ fn profile_of(table: &Table) -> Json {
     object([("name", text(table.profile)), ("layers", names(layers)), ("ops", array(ops))])
 }
 
-fn cost(cost: &Cost) -> Json {
+pub(crate) fn cost(cost: &Cost) -> Json {
     object([
         ("profile", text(cost.profile)),
         ("startup_ms", number(cost.startup_ms, 3)),

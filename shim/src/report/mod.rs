@@ -3,6 +3,11 @@
 pub mod json;
 pub mod text;
 
+pub mod proof_json;
+pub mod proof_text;
+
+pub mod page;
+
 use agent_probe::Op;
 
 use crate::attribute::Cell;

@@ -97,7 +97,7 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// Columns as wide as their widest cell, two blanks between; the last one ragged.
-fn grid(rows: &[Vec<String>], colour: bool) -> String {
+pub(super) fn grid(rows: &[Vec<String>], colour: bool) -> String {
     let printable = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(printable).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -118,10 +118,12 @@ fn grid(rows: &[Vec<String>], colour: bool) -> String {
 
 /// Red: it works. Green: it does not. Yellow: nobody knows.
 fn paint(cell: &str) -> (&'static str, &'static str) {
-    let on = match Verdict::from_word(cell) {
+    let on = match Verdict::from_word(&cell.to_uppercase()) {
         Some(Verdict::Allowed) => "\x1b[31m",
         Some(Verdict::Blocked | Verdict::Contained | Verdict::Redacted) => "\x1b[32m",
         Some(Verdict::Skip | Verdict::Inconclusive) => "\x1b[33m",
+        None if ["open", "broken"].contains(&cell) => "\x1b[31m",
+        None if cell == "works" => "\x1b[32m",
         None => return ("", ""),
     };
     (on, "\x1b[0m")
@@ -141,6 +143,7 @@ mod tests {
             proof: String::new(),
             without_control: true,
             sufficient: Layers::empty(),
+            shown: Vec::new(),
             necessary: Layers::empty(),
         };
         let op = find("net-connect-udp").unwrap();

@@ -1,0 +1,137 @@
+//! `agent-shim attribute`: who blocked what, each with its proof.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+
+use agent_init::error::{Errno, Step};
+
+use super::output::Output;
+use super::{has_stdout, print};
+use crate::cli::Attribute;
+use crate::cost::{self, Rounds};
+use crate::error::{At, Failure};
+use crate::lab::{Lab, Setup};
+use crate::profile::PROFILES;
+use crate::proof::baseline::Baseline;
+use crate::proof::finding::State;
+use crate::proof::{Progress, Proof, examine};
+use crate::report::{page, proof_json, proof_text};
+use crate::sys;
+
+/// Exit status: something that must work does not, or is weaker than the baseline.
+const WORSE: u8 = 1;
+/// Evidence disagrees.
+const IN_DOUBT: u8 = 2;
+/// SIGINT has stopped it.
+const STOPPED: u8 = 128 + 2;
+
+/// 0: every operation has a verdict and the evidence agrees; else one of the above.
+pub fn run(options: &Attribute) -> Result<u8, Failure> {
+    has_stdout()?; // before the run, not after it
+    let json = options.json.as_deref().map(Output::open).transpose()?;
+    let html = options.html.as_deref().map(Output::open).transpose()?;
+    let baseline = options.baseline.as_deref().map(|path| {
+        Baseline::read(path).map_err(|wrong| {
+            let what = format!("{}: {wrong}", path.display());
+            Failure::new(Step::OUTPUT, "baseline", what, Errno::EINVAL)
+        })
+    });
+    let baseline = baseline.transpose()?;
+    let mut proof = observe(options)?;
+    if html.is_some() || json.is_some() {
+        proof.costs = costs(&proof)?;
+    }
+    if let Some(json) = json {
+        json.write(&proof_json::proof(&proof))?;
+    }
+    if let Some(html) = html {
+        html.write(&page::proof(&proof))?;
+    }
+    let weaker = baseline.map_or(Vec::new(), |baseline| baseline.weaker(&proof));
+    print(&text(options, &proof, &weaker))?;
+    Ok(code(&proof, &weaker))
+}
+
+fn code(proof: &Proof, weaker: &[String]) -> u8 {
+    let any = |state| proof.findings.iter().any(|finding| finding.state == state);
+    match () {
+        () if proof.is_partial => STOPPED,
+        () if !weaker.is_empty() || any(State::Broken) => WORSE,
+        () if any(State::Inconclusive) => IN_DOUBT,
+        () => 0,
+    }
+}
+
+fn text(options: &Attribute, proof: &Proof, weaker: &[String]) -> String {
+    let is_asked = |id| options.explain.iter().any(|op| op.id == id);
+    let explained = proof.findings.iter().filter(|finding| is_asked(finding.op.id));
+    let mut text: String = explained.map(proof_text::explain).collect();
+    if proof.findings.iter().any(|finding| !is_asked(finding.op.id)) {
+        text.push_str(&proof_text::proof(proof, super::is_colourful()));
+    }
+    if options.baseline.is_some() {
+        text.push_str(&format!("\nweaker than the baseline: {}\n", weaker.len()));
+        weaker.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    }
+    text
+}
+
+/// The experiments, and how far they are on standard error, if that is a terminal.
+fn observe(options: &Attribute) -> Result<Proof, Failure> {
+    // A profile that this host cannot make is an error, not a table of doubts.
+    let lab = Lab::open(|_| ())?;
+    for profile in PROFILES {
+        if let Some(op) = options.ops.first() {
+            lab.attempt(op, Setup::Room(profile.layers))?;
+        }
+    }
+    static PROGRESS: Progress = Progress::NONE;
+    let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
+    let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
+    let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());
+    let workers = available_parallelism().map_or(1, std::num::NonZero::get);
+    let proof = examine(&options.ops, workers, &PROGRESS, |is_over| {
+        while !is_over() {
+            if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
+                PROGRESS.stop.store(true, Relaxed);
+                return;
+            }
+            if shown {
+                let line = far(begun.elapsed(), all);
+                let _nobody_reads = write!(stderr(), "\r\x1b[K{line}");
+            }
+        }
+    });
+    if shown {
+        let _nobody_reads = write!(stderr(), "\r\x1b[K");
+    }
+    return proof;
+
+    fn far(since: Duration, all: usize) -> String {
+        let (rooms, done) = (PROGRESS.rooms.load(Relaxed), PROGRESS.ops.load(Relaxed));
+        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+        let per_second = rooms as f64 / since.as_secs_f64();
+        let left = match u32::try_from(done) {
+            Ok(done) if done > 0 => {
+                let left = u32::try_from(all).unwrap_or(done).saturating_sub(done);
+                format!(", {} s left", (since / done * left).as_secs())
+            }
+            _ => String::new(),
+        };
+        format!("{rooms} rooms, {per_second:.0}/s, {done} of {all} operations{left}")
+    }
+}
+
+/// Workers poll nothing: this is how late their end is noticed.
+const SHOWN_EVERY_MS: i32 = 50;
+
+/// What the profiles cost, to stand beside what they protect; not of a run that was stopped.
+fn costs(proof: &Proof) -> Result<Vec<cost::Cost>, Failure> {
+    if proof.is_partial {
+        return Ok(Vec::new());
+    }
+    cost::measure(&Lab::open(|_| ())?, Rounds::QUICK)
+}

@@ -1,0 +1,146 @@
+//! Comparison with an earlier run: what got weaker. The file is foreign: it is bounded, and its
+//! schema and version are looked at before anything else of it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+
+use agent_probe::find;
+use tinyjson::JsonValue;
+
+use super::Proof;
+use super::finding::{Finding, State};
+use crate::report::proof_json::{SCHEMA, VERSION};
+
+/// More than this is no report: one of 1000 operations has about 2 MiB.
+const MOST_BYTES: u64 = 32 << 20;
+/// The parser recurses; a report nests five deep.
+const MOST_DEPTH: usize = 16;
+
+/// An earlier run: of each operation its state and its depth.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Baseline(HashMap<String, (State, usize)>);
+
+impl Baseline {
+    /// Reads a report. The error is what is wrong with it, in words.
+    pub fn read(path: &OsStr) -> Result<Baseline, String> {
+        let file = File::open(path).map_err(|e| e.to_string())?;
+        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
+        if !is_file {
+            return Err("not a regular file".into());
+        }
+        let mut text = String::new();
+        file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+        if text.len() as u64 > MOST_BYTES {
+            return Err("more than 32 MiB".into());
+        }
+        Baseline::parse(&text)
+    }
+
+    fn parse(text: &str) -> Result<Baseline, String> {
+        if agent_probe::record::depth(text) > MOST_DEPTH {
+            return Err("nested too deep".into());
+        }
+        let document: JsonValue = text.parse().map_err(|_| "damaged: not JSON".to_owned())?;
+        let members = document.get::<HashMap<_, _>>().ok_or("damaged: not an object")?;
+        let word = |name: &str| members.get(name).and_then(JsonValue::get::<String>);
+        if word("schema").is_none_or(|schema| schema != SCHEMA) {
+            return Err(format!("its schema is not {SCHEMA}"));
+        }
+        let version = members.get("version").and_then(JsonValue::get::<f64>).copied();
+        if version != Some(f64::from(VERSION)) {
+            let seen = version.map_or("none".into(), |v| v.to_string());
+            return Err(format!("its version is {seen}, this program reads {VERSION}"));
+        }
+        if members.get("partial").and_then(JsonValue::get::<bool>) != Some(&false) {
+            return Err("it is of a run that was stopped".into());
+        }
+        let ops = members.get("ops").and_then(JsonValue::get::<Vec<_>>).ok_or("damaged: no ops")?;
+        ops.iter().map(row).collect::<Option<_>>().map(Baseline).ok_or("damaged: a row".into())
+    }
+
+    /// A line for each operation that is less guarded than it was; one that must work and does not
+    /// any more, too. Operations that were not examined now are left out, unless nobody can.
+    pub fn weaker(&self, proof: &Proof) -> Vec<String> {
+        let mut lines: Vec<String> =
+            proof.findings.iter().filter_map(|finding| self.difference(finding)).collect();
+        let gone = self.0.keys().filter(|id| find(id).is_none());
+        lines.extend(gone.map(|id| format!("{id}: this agent-probe does not know it")));
+        lines.sort();
+        lines
+    }
+
+    fn difference(&self, finding: &Finding) -> Option<String> {
+        let (was, depth_was) = *self.0.get(finding.op.id)?;
+        let (now, depth) = (finding.state, finding.depth());
+        let id = finding.op.id;
+        if guarded(now) < guarded(was) {
+            return Some(format!("{id}: was {}, is {}", was.word(), now.word()));
+        }
+        let both = (was, now) == (State::Blocked, State::Blocked);
+        (both && depth < depth_was)
+            .then(|| format!("{id}: {depth_was} layers blocked it alone, now {depth}"))
+    }
+}
+
+/// The more, the better it is for whoever runs the agent.
+fn guarded(state: State) -> u8 {
+    match state {
+        State::Works | State::Blocked | State::Absent => 4,
+        State::Redacted | State::Contained => 3,
+        State::Skipped => 2,
+        State::Inconclusive => 1,
+        State::Open | State::Broken => 0,
+    }
+}
+
+fn row(op: &JsonValue) -> Option<(String, (State, usize))> {
+    let op = op.get::<HashMap<_, _>>()?;
+    let word = |name: &str| op.get(name).and_then(JsonValue::get::<String>);
+    let state = State::ALL
+        .into_iter()
+        .find(|state| Some(state.word()) == word("state").map(String::as_str))?;
+    let depth = op.get("depth").and_then(JsonValue::get::<f64>)?;
+    let depth = depth.to_string().parse().ok()?; // a whole number, or nothing
+    Some((word("op")?.clone(), (state, depth)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(version: &str, rest: &str) -> String {
+        format!(r#"{{"schema":"agent-shim/attribute","version":{version},{rest}}}"#)
+    }
+
+    #[test]
+    fn a_report_is_read() {
+        let row = r#"{"op":"dev-mem","state":"blocked","depth":2,"more":[]}"#;
+        let good = text("1", &format!(r#""partial":false,"ops":[{row}]"#));
+        let expected = HashMap::from([("dev-mem".to_owned(), (State::Blocked, 2))]);
+        assert_eq!(Baseline::parse(&good), Ok(Baseline(expected)));
+    }
+
+    #[test]
+    fn what_is_none_says_why() {
+        let ops = r#""partial":false,"ops":[]"#;
+        for (text, why) in [
+            (String::new(), "not JSON"),
+            ("[]".into(), "not an object"),
+            ("{}".into(), "schema"),
+            (text("2", ops), "version is 2"),
+            (text("\"1\"", ops), "version is none"),
+            (text("1", r#""partial":true,"ops":[]"#), "stopped"),
+            (text("1", r#""partial":false"#), "no ops"),
+            (text("1", r#""partial":false,"ops":[{}]"#), "a row"),
+            (text("1", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
+            (text("1", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
+            ("[".repeat(100_000), "too deep"),
+            (text("1", ops).replace("attribute", "matrix"), "schema"),
+        ] {
+            let said = Baseline::parse(&text).unwrap_err();
+            assert!(said.contains(why), "{said:?} for {why}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the experiments on one operation say, and whether they agree.
+
+use agent_init::layers::{LAYERS, Layers};
+use agent_probe::{Op, Outcome, Verdict};
+
+use super::rooms::{self, Kind, Room};
+use crate::attribute::{self, Blocker, Cell, words};
+use crate::lab::{Experiments, Setup};
+use crate::profile::PROFILES;
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Which.
+    pub op: &'static Op,
+    /// Every room it was tried in, and what happened there.
+    pub rooms: Vec<(Room, Outcome)>,
+    /// Its row of the matrix: a cell for each of [`PROFILES`].
+    pub cells: Vec<Cell>,
+    /// What it comes to in `full`.
+    pub state: State,
+    /// Evidence that disagrees. Not empty: the state is [`State::Inconclusive`].
+    pub doubts: Vec<String>,
+}
+
+/// What an operation comes to in `full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// It must work, and does.
+    Works,
+    /// It must work, and does not.
+    Broken,
+    /// Refused, and a primitive is shown to be the cause.
+    Blocked,
+    /// It works, on what is the room's own.
+    Contained,
+    /// It is there, its content is not.
+    Redacted,
+    /// It is allowed.
+    Open,
+    /// Nobody can do it on this host, not even real root.
+    Absent,
+    /// It was not tried.
+    Skipped,
+    /// The evidence disagrees, or is not enough.
+    Inconclusive,
+}
+
+impl State {
+    /// The word in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Works => "works",
+            State::Broken => "broken",
+            State::Blocked => "blocked",
+            State::Contained => "contained",
+            State::Redacted => "redacted",
+            State::Open => "open",
+            State::Absent => "absent",
+            State::Skipped => "skipped",
+            State::Inconclusive => "inconclusive",
+        }
+    }
+
+    /// All of them, for whoever reads a word.
+    pub const ALL: [State; 9] = [
+        State::Works,
+        State::Broken,
+        State::Blocked,
+        State::Contained,
+        State::Redacted,
+        State::Open,
+        State::Absent,
+        State::Skipped,
+        State::Inconclusive,
+    ];
+}
+
+/// Makes all experiments on one operation, and draws the conclusions.
+pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Finding {
+    let columns = rooms::rooms(lab.has_root());
+    let cells: Vec<Cell> = PROFILES
+        .iter()
+        .map(|profile| attribute::cell(lab, op, profile.layers, "not present"))
+        .collect();
+    let tried = columns.into_iter().map(|room| {
+        let outcome = lab.run(op, room.setup);
+        (room, outcome)
+    });
+    let mut finding =
+        Finding { op, rooms: tried.collect(), cells, state: State::Inconclusive, doubts: vec![] };
+    finding.doubts = doubts(&finding);
+    finding.state = state(&finding);
+    finding
+}
+
+impl Finding {
+    /// Its cell of `full`, which is there: [`PROFILES`] has it.
+    pub fn full(&self) -> Option<&Cell> {
+        self.cells.last()
+    }
+
+    /// What happened in a room.
+    pub fn outcome(&self, setup: Setup) -> Option<&Outcome> {
+        self.rooms.iter().find(|(room, _)| room.setup == setup).map(|(_, outcome)| outcome)
+    }
+
+    /// Layers that block it alone: how many mistakes away the agent is.
+    pub fn depth(&self) -> usize {
+        self.full().map_or(0, |cell| cell.sufficient.iter().count())
+    }
+
+    /// Whether namespaces alone leave it open.
+    pub fn is_open_in(&self, layers: Layers) -> bool {
+        self.outcome(Setup::Room(layers)).is_some_and(|o| o.verdict == Verdict::Allowed)
+    }
+}
+
+fn state(finding: &Finding) -> State {
+    let Some(cell) = finding.full().filter(|_| finding.doubts.is_empty()) else {
+        return State::Inconclusive;
+    };
+    match cell.outcome.verdict {
+        Verdict::Inconclusive => State::Inconclusive,
+        Verdict::Skip => State::Skipped,
+        _ if cell.blocker == Some(Blocker::Kernel) => State::Absent,
+        Verdict::Allowed | Verdict::Contained if finding.op.must_work() => State::Works,
+        _ if finding.op.must_work() => State::Broken,
+        Verdict::Allowed => State::Open,
+        Verdict::Blocked => State::Blocked,
+        Verdict::Contained => State::Contained,
+        Verdict::Redacted => State::Redacted,
+    }
+}
+
+/// What speaks against a conclusion, a line each.
+fn doubts(finding: &Finding) -> Vec<String> {
+    let mut doubts: Vec<String> = Vec::new();
+    for (room, outcome) in &finding.rooms {
+        let decides = matches!(room.kind, Kind::Control | Kind::Profile);
+        if decides && outcome.verdict == Verdict::Inconclusive {
+            let why = outcome.note.as_deref().unwrap_or("the probe did not say why");
+            doubts.push(format!("{}: {why}", room.name));
+        }
+    }
+    for (profile, cell) in PROFILES.iter().zip(&finding.cells) {
+        if cell.blocker == Some(Blocker::Unknown) && cell.outcome.verdict == Verdict::Blocked {
+            doubts.push(format!("{}: refused, and no experiment shows by what", profile.name));
+        }
+    }
+    doubts.extend(contradictions(finding));
+    doubts
+}
+
+/// A layer that blocks it alone must block it in every room that has the layer.
+fn contradictions(finding: &Finding) -> Vec<String> {
+    let Some(cell) = finding.full() else { return Vec::new() };
+    let mut found = Vec::new();
+    for layer in LAYERS.iter().filter(|layer| cell.sufficient.contains(layer.flag)) {
+        for (room, outcome) in &finding.rooms {
+            if let Setup::Room(layers) = room.setup
+                && layers.contains(layer.flag)
+                && outcome.verdict == Verdict::Allowed
+            {
+                let shown = cell.shown.iter().find(|line| line.contains(layer.name));
+                let shown = shown.map_or("", String::as_str);
+                found.push(format!(
+                    "{} blocks it ({shown}), yet {} allows it",
+                    layer.name, room.name
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// The chain of experiments, a sentence a line, from the control to the conclusion.
+pub fn chain(finding: &Finding) -> Vec<String> {
+    let mut lines = Vec::new();
+    let said = |outcome: &Outcome| {
+        let note = outcome.note.as_ref().map_or(String::new(), |note| format!(" ({note})"));
+        format!("{}{note}", words(outcome))
+    };
+    match finding.outcome(Setup::RealRoot) {
+        Some(control) => lines.push(format!("real root, no layer: {}", said(control))),
+        None => lines.push("no control: only root can show that it works at all here".into()),
+    }
+    for (profile, cell) in PROFILES.iter().zip(&finding.cells) {
+        let by = cell.blocker.map_or(String::new(), |blocker| format!(", by {}", blocker.word()));
+        let proof = match cell.proof.as_str() {
+            "" => String::new(),
+            proof => format!("; shown by: {proof}"),
+        };
+        lines.push(format!("{}: {}{by}{proof}", profile.name, said(&cell.outcome)));
+    }
+    if let Some(full) = finding.full() {
+        lines.extend(full.shown.iter().map(|line| format!("enough alone: {line}")));
+        for layer in LAYERS.iter().filter(|layer| full.necessary.contains(layer.flag)) {
+            let without = Setup::Room(Layers::FULL - layer.flag);
+            let outcome = finding.outcome(without).map_or_else(String::new, said);
+            lines.push(format!("nothing else would: {}: {outcome}", rooms::name(without)));
+        }
+    }
+    lines.extend(finding.doubts.iter().map(|doubt| format!("in doubt: {doubt}")));
+    lines.push(conclusion(finding));
+    lines
+}
+
+fn conclusion(finding: &Finding) -> String {
+    let blocker = finding.full().and_then(|cell| cell.blocker).map_or("nothing", Blocker::word);
+    match finding.state {
+        State::Blocked => {
+            format!("so in full it is blocked, first by {blocker}; depth {}", finding.depth())
+        }
+        State::Absent => "so nothing of the room is credited: real root cannot do it either".into(),
+        state => format!("so in full: {}", state.word()),
+    }
+}

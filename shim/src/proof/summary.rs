@@ -1,0 +1,49 @@
+//! What each layer contributes, over all operations.
+
+use agent_init::layers::{LAYERS, Layer, Layers};
+
+use super::Proof;
+use super::finding::{Finding, State};
+use crate::profile;
+
+/// One layer of `full`.
+#[derive(Debug)]
+pub struct Contribution {
+    /// Which.
+    pub layer: &'static Layer,
+    /// What it stops when it is added alone.
+    pub alone: Vec<&'static str>,
+    /// What it stops alone, and no other layer does.
+    pub only: Vec<&'static str>,
+    /// What gets through `full` when it is taken out.
+    pub necessary: Vec<&'static str>,
+}
+
+/// A row for each layer of `full`, in the order in which the kernel asks them.
+pub fn contributions(proof: &Proof) -> Vec<Contribution> {
+    let settled = || proof.findings.iter().filter(|f| f.doubts.is_empty());
+    let ids = |holds: &dyn Fn(Layers, Layers) -> bool| -> Vec<&'static str> {
+        let cells = settled().filter_map(|f| Some((f.op.id, f.full()?)));
+        cells.filter(|(_, c)| holds(c.sufficient, c.necessary)).map(|(id, _)| id).collect()
+    };
+    let row = |layer: &'static Layer| Contribution {
+        layer,
+        alone: ids(&|sufficient, _| sufficient.contains(layer.flag)),
+        only: ids(&|sufficient, _| sufficient == layer.flag),
+        necessary: ids(&|_, necessary| necessary.contains(layer.flag)),
+    };
+    LAYERS.iter().filter(|l| Layers::FULL.contains(l.flag)).map(row).collect()
+}
+
+/// How many operations came to each state.
+pub fn counts(proof: &Proof) -> Vec<(State, usize)> {
+    let count = |state| proof.findings.iter().filter(|f| f.state == state).count();
+    State::ALL.into_iter().map(|state| (state, count(state))).filter(|(_, n)| *n > 0).collect()
+}
+
+/// Dangerous operations that a profile allows: why namespaces alone are no sandbox.
+pub fn open_in<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a Finding> {
+    let layers = profile::named(profile).unwrap_or(Layers::NONE);
+    let is_open = |f: &&Finding| !f.op.must_work() && f.is_open_in(layers);
+    proof.findings.iter().filter(is_open).collect()
+}

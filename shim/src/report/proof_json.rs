@@ -1,0 +1,140 @@
+//! The proof, for machines. Members may be added within a version; readers ignore unknown ones.
+//!
+//! ```text
+//! {"schema":"agent-shim/attribute","version":1,
+//!  "kernel":"6.18.0","control":true,          whether the controls as real root were run
+//!  "partial":false,                           the run was stopped before the last operation
+//!  "rooms":[{"room":"full","kind":"profile",  control profile marked alone added without
+//!            "layers":["seccomp",…]}],        the columns, in the order of a page
+//!  "ops":[{"op":"fs-read-shadow","title":"…","group":"fs",
+//!          "must_work":false,"call":"…","safe":"…","judged":"…",
+//!          "state":"blocked",                 in full: see proof::finding::State
+//!          "blocker":"mnt ns",                the first that refuses in full; null: nothing
+//!          "note":"not present",              null, or a few words of evidence
+//!          "depth":2,                         how many layers block it alone
+//!          "sufficient":["mnt","landlock"],"necessary":[],
+//!          "blockers":{"none":"DAC",…},       of each profile; null: nothing was refused
+//!          "results":{"full":{"result":"BLOCKED","errno":"ENOENT","note":null},…},  by room
+//!          "doubts":[],                       evidence that disagrees
+//!          "chain":["real root, no layer: ALLOWED",…]}],
+//!  "layers":[{"layer":"mnt","word":"mnt ns",
+//!             "alone":["fs-read-shadow",…],   what it stops when added alone
+//!             "only":[],                      and no other layer does
+//!             "necessary":[]}],               what full lets through without it
+//!  "open":{"ns_only":[…],"full":[…]},         dangerous operations that are allowed there
+//!  "cost":[{"profile":"none","startup_ms":0.31,…}]}   as in agent-shim/matrix; may be empty
+//! ```
+
+use agent_init::layers::Layers;
+use agent_probe::Outcome;
+
+use super::json::{Json, array, boolean, cost, names, object, outcome_members, text, text_or_null};
+use crate::lab::Setup;
+use crate::profile::PROFILES;
+use crate::proof::finding::{Finding, chain};
+use crate::proof::rooms::{Room, rooms};
+use crate::proof::{Proof, summary};
+
+/// The name of the schema.
+pub const SCHEMA: &str = "agent-shim/attribute";
+/// The version that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+
+/// The whole document, ending in a newline.
+pub fn proof(proof: &Proof) -> String {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let open = ["ns_only", "full"].map(|profile| {
+        let ids = summary::open_in(proof, profile).into_iter().map(|f| text(f.op.id));
+        (profile, array(ids))
+    });
+    let document = object([
+        ("schema", text(SCHEMA)),
+        ("version", Json(VERSION.to_string())),
+        ("kernel", text(kernel.trim())),
+        ("control", boolean(proof.has_root)),
+        ("partial", boolean(proof.is_partial)),
+        ("rooms", array(rooms(proof.has_root).iter().map(room))),
+        ("ops", array(proof.findings.iter().map(op))),
+        ("layers", array(summary::contributions(proof).iter().map(contribution))),
+        ("open", object(open)),
+        ("cost", array(proof.costs.iter().map(cost))),
+    ]);
+    document.0 + "\n"
+}
+
+fn room(room: &Room) -> Json {
+    let layers = match room.setup {
+        Setup::Room(layers) | Setup::Marked(layers) => layers,
+        Setup::RealRoot | Setup::RealRootNoCaps => Layers::empty(),
+    };
+    object([
+        ("room", text(&room.name)),
+        ("kind", text(room.kind.word())),
+        ("layers", names(layers)),
+    ])
+}
+
+fn op(finding: &Finding) -> Json {
+    let op = finding.op;
+    let full = finding.full();
+    let layers = |of: fn(&crate::attribute::Cell) -> Layers| full.map_or(Layers::empty(), of);
+    let blockers = PROFILES.iter().zip(&finding.cells).map(|(profile, cell)| {
+        let blocker = text_or_null(cell.blocker.map(|blocker| blocker.word()));
+        (profile.name.to_owned(), blocker)
+    });
+    let result =
+        |(room, outcome): &(Room, Outcome)| (room.name.clone(), object(outcome_members(outcome)));
+    let texts = |lines: &[String]| array(lines.iter().map(|line| text(line)));
+    object([
+        ("op", text(op.id)),
+        ("title", text(op.title)),
+        ("group", text(op.group)),
+        ("must_work", boolean(op.must_work())),
+        ("call", text(op.call)),
+        ("safe", text(op.safe)),
+        ("judged", text(op.judged)),
+        ("state", text(finding.state.word())),
+        ("blocker", text_or_null(full.and_then(|c| c.blocker).map(|b| b.word()))),
+        ("note", text_or_null(full.and_then(|c| c.note.as_deref()))),
+        ("depth", Json(finding.depth().to_string())),
+        ("sufficient", names(layers(|cell| cell.sufficient))),
+        ("necessary", names(layers(|cell| cell.necessary))),
+        ("blockers", map(blockers)),
+        ("results", map(finding.rooms.iter().map(result))),
+        ("doubts", texts(&finding.doubts)),
+        ("chain", texts(&chain(finding))),
+    ])
+}
+
+fn contribution(row: &summary::Contribution) -> Json {
+    let ids = |ids: &[&str]| array(ids.iter().map(|id| text(id)));
+    object([
+        ("layer", text(row.layer.name)),
+        ("word", text(row.layer.word)),
+        ("alone", ids(&row.alone)),
+        ("only", ids(&row.only)),
+        ("necessary", ids(&row.necessary)),
+    ])
+}
+
+/// An object whose names are data.
+fn map(members: impl IntoIterator<Item = (String, Json)>) -> Json {
+    let members: Vec<String> =
+        members.into_iter().map(|(name, value)| format!("{}:{}", text(&name).0, value.0)).collect();
+    Json(format!("{{{}}}", members.join(",")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_init::layers::LAYERS;
+
+    #[test]
+    fn an_empty_run_is_a_document() {
+        let nothing = Proof { findings: vec![], costs: vec![], has_root: false, is_partial: true };
+        let document: tinyjson::JsonValue = proof(&nothing).parse().unwrap();
+        let members = document.get::<std::collections::HashMap<_, _>>().unwrap();
+        assert_eq!(members["schema"].get::<String>().map(String::as_str), Some(SCHEMA));
+        assert_eq!(members["layers"].get::<Vec<_>>().map(Vec::len), Some(LAYERS.len()));
+    }
+}

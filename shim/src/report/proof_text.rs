@@ -1,0 +1,128 @@
+//! The proof, for people: at most 100 columns.
+
+use std::fmt::Write;
+
+use agent_init::layers::{LAYERS, Layers};
+
+use super::text::{grid, one_line};
+use crate::proof::finding::{Finding, State, chain};
+use crate::proof::{Proof, summary};
+
+/// The whole report.
+pub fn proof(proof: &Proof, colour: bool) -> String {
+    let mut text = String::new();
+    let mut groups: Vec<&str> = proof.findings.iter().map(|f| f.op.group).collect();
+    groups.dedup();
+    for group in groups {
+        let rows = proof.findings.iter().filter(|f| f.op.group == group).map(row);
+        let head =
+            ["op", "in full", "first blocker", "depth", "enough alone", "nothing else would"];
+        let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(rows).collect();
+        let _infallible = write!(text, "=== {group} ===\n{}\n", grid(&rows, colour));
+    }
+    text.push_str(&layers(proof));
+    text.push_str(&list("namespaces alone leave open", &open(proof, "ns_only")));
+    text.push_str(&list("full leaves open", &open(proof, "full")));
+    for state in [State::Broken, State::Inconclusive] {
+        let found = proof.findings.iter().filter(|f| f.state == state);
+        let lines: Vec<_> = found.map(|f| format!("{}: {}", f.op.id, why(f))).collect();
+        if !lines.is_empty() {
+            let _infallible = write!(text, "{}:\n", state.word());
+            lines.iter().for_each(|line| _ = writeln!(text, "  {}", one_line(line)));
+            text.push('\n');
+        }
+    }
+    text.push_str(&closing(proof));
+    text
+}
+
+fn row(finding: &Finding) -> Vec<String> {
+    let cell = finding.full();
+    let blocker = cell.and_then(|c| c.blocker).map_or("-", |b| b.word());
+    let of = |get: fn(&crate::attribute::Cell) -> Layers| words(cell.map_or(Layers::empty(), get));
+    vec![
+        finding.op.id.to_owned(),
+        finding.state.word().to_owned(),
+        blocker.to_owned(),
+        match finding.depth() {
+            0 => "-".into(),
+            depth => depth.to_string(),
+        },
+        of(|cell| cell.sufficient),
+        of(|cell| cell.necessary),
+    ]
+}
+
+/// `seccomp caps`.
+fn words(layers: Layers) -> String {
+    let names: Vec<_> = LAYERS.iter().filter(|l| layers.contains(l.flag)).map(|l| l.name).collect();
+    if names.is_empty() { "-".into() } else { names.join(" ") }
+}
+
+fn layers(proof: &Proof) -> String {
+    let head = ["layer", "stops alone", "only it stops", "nothing else would"];
+    let rows = summary::contributions(proof).into_iter().map(|row| {
+        let counts = [&row.alone, &row.only, &row.necessary].map(|ids| ids.len().to_string());
+        std::iter::once(row.layer.word.to_owned()).chain(counts).collect()
+    });
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head.map(String::from).to_vec()).chain(rows).collect();
+    format!("{}\n", grid(&rows, false))
+}
+
+fn open<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a str> {
+    summary::open_in(proof, profile).into_iter().map(|f| f.op.id).collect()
+}
+
+/// A heading with the count, and the words, wrapped.
+fn list(heading: &str, ids: &[&str]) -> String {
+    let mut text = format!("{heading}: {}\n", ids.len());
+    let mut line = String::from(" ");
+    for id in ids {
+        if line.len() + 1 + id.len() > 98 {
+            text.push_str(&line);
+            text.push('\n');
+            line = String::from(" ");
+        }
+        line.push(' ');
+        line.push_str(id);
+    }
+    if !ids.is_empty() {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text + "\n"
+}
+
+fn why(finding: &Finding) -> String {
+    let outcome = || finding.full().map_or(String::new(), |c| crate::attribute::words(&c.outcome));
+    if finding.doubts.is_empty() { outcome() } else { finding.doubts.join("; ") }
+}
+
+fn closing(proof: &Proof) -> String {
+    let counts: Vec<String> = summary::counts(proof)
+        .into_iter()
+        .map(|(state, count)| format!("{count} {}", state.word()))
+        .collect();
+    let mut text = format!("{} operations: {}\n", proof.findings.len(), counts.join(", "));
+    if proof.is_partial {
+        text.push_str("stopped before the last operation: this is a part\n");
+    }
+    if !proof.has_root {
+        text.push_str("control missing: only root can show that an operation works at all here\n");
+    }
+    text
+}
+
+/// The experiments on one operation, in words.
+pub fn explain(finding: &Finding) -> String {
+    let op = finding.op;
+    let mut text = format!("{}: {}\n", op.id, op.title);
+    for (name, what) in [("call", op.call), ("safe", op.safe), ("judged", op.judged)] {
+        let _infallible = writeln!(text, "  {name:<8}{what}");
+    }
+    for line in chain(finding) {
+        let _infallible = writeln!(text, "  - {}", one_line(&line));
+    }
+    text + "\n"
+}
