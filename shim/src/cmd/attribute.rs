@@ -88,7 +88,7 @@ fn observe(options: &Attribute) -> Result<Proof, Failure> {
             lab.attempt(op, Setup::Room(profile.layers))?;
         }
     }
-    static PROGRESS: Progress = Progress::NONE;
+    static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
     let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());

@@ -49,11 +49,13 @@ pub struct Progress {
 
 impl Progress {
     /// Not begun.
-    pub const NONE: Progress = Progress {
-        rooms: AtomicUsize::new(0),
-        ops: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
-    };
+    pub const fn new() -> Progress {
+        Progress {
+            rooms: AtomicUsize::new(0),
+            ops: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        }
+    }
 }
 
 /// Examines them all. `meanwhile` runs until all workers have ended, or it wants no more; it is

@@ -27,7 +27,7 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
         let found = proof.findings.iter().filter(|f| f.state == state);
         let lines: Vec<_> = found.map(|f| format!("{}: {}", f.op.id, why(f))).collect();
         if !lines.is_empty() {
-            let _infallible = write!(text, "{}:\n", state.word());
+            let _infallible = writeln!(text, "{}:", state.word());
             lines.iter().for_each(|line| _ = writeln!(text, "  {}", one_line(line)));
             text.push('\n');
         }
