@@ -203,15 +203,20 @@ fn contexts(profile: Layers, layer: &Layer) -> [Layers; 2] {
         .map(|set| set.with_needs() & profile)
 }
 
-/// Rule 4, for one layer: where it was added, and what changed.
+/// Rule 4, for one layer: where it was added, and what changed. A layer with which it is allowed
+/// elsewhere blocks nothing: more namespaces give more rights.
 fn blocks(
     lab: &mut impl Experiments,
     op: &'static Op,
     profile: Layers,
     layer: &'static Layer,
 ) -> Option<String> {
-    contexts(profile, layer).into_iter().find_map(|context| {
-        let with = (context | layer.flag).with_needs();
+    let contexts = contexts(profile, layer);
+    let with = contexts.map(|context| (context | layer.flag).with_needs());
+    if with.into_iter().any(|set| is_open(&lab.run(op, Setup::Room(set)))) {
+        return None;
+    }
+    contexts.into_iter().zip(with).find_map(|(context, with)| {
         let before = lab.run(op, Setup::Room(context));
         let after = lab.run(op, Setup::Room(with));
         // A guard that gives way is an answer too: only this layer makes it safe to ask.
@@ -252,7 +257,8 @@ fn baseline(lab: &mut impl Experiments, op: &'static Op) -> Credit {
     Credit { without_control: true, ..Credit::new(blocker, proof) }
 }
 
-fn sufficient(
+/// Layers of the profile that block it alone, and a line for each that shows it.
+pub fn sufficient(
     lab: &mut impl Experiments,
     op: &'static Op,
     profile: Layers,

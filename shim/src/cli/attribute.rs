@@ -14,6 +14,8 @@ pub struct Attribute {
     pub ops: Vec<&'static Op>,
     /// Print the chain of experiments of these.
     pub explain: Vec<&'static Op>,
+    /// Every subset of the layers too.
+    pub lattice: bool,
     /// Where to write the document.
     pub json: Option<OsString>,
     /// Where to write the page.
@@ -27,6 +29,7 @@ impl PartialEq for Attribute {
         let ids = |ops: &[&'static Op]| ops.iter().map(|op| op.id).collect::<Vec<_>>();
         ids(&self.ops) == ids(&other.ops)
             && ids(&self.explain) == ids(&other.explain)
+            && self.lattice == other.lattice
             && (&self.json, &self.html, &self.baseline)
                 == (&other.json, &other.html, &other.baseline)
     }
@@ -37,6 +40,7 @@ pub(super) const OPTIONS: &[Opt<Attribute>] = &[
     opt("all",      "",     "every operation of agent-probe",                         |a, _| { a.ops.extend(OPS); Ok(()) }),
     opt("group",    "NAME", "the operations of a group; may be repeated",             |a, v| { a.ops.extend(group(utf8(v)?)?); Ok(()) }),
     opt("explain",  "OP",   "print the chain of experiments on OP; may be repeated",  |a, v| { let op = named(utf8(v)?)?; a.explain.push(op); a.ops.push(op); Ok(()) }),
+    opt("lattice",  "",     "try all 645 subsets of the layers: some seconds for each operation", |a, _| { a.lattice = true; Ok(()) }),
     opt("baseline", "FILE", "compare with an earlier --json: weaker is exit status 1", |a, v| { a.baseline = v.first().cloned(); Ok(()) }),
     opt("json",     "FILE", "write it all, schema agent-shim/attribute version 1",    |a, v| { a.json = v.first().cloned(); Ok(()) }),
     opt("html",     "FILE", "write a page to look at, without network",               |a, v| { a.html = v.first().cloned(); Ok(()) }),

@@ -93,7 +93,7 @@ fn observe(options: &Attribute) -> Result<Proof, Failure> {
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
     let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());
     let workers = available_parallelism().map_or(1, std::num::NonZero::get);
-    let proof = examine(&options.ops, workers, &PROGRESS, |is_over| {
+    let proof = examine(&options.ops, options.lattice, workers, &PROGRESS, |is_over| {
         while !is_over() {
             if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
                 PROGRESS.stop.store(true, Relaxed);

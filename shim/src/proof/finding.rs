@@ -3,6 +3,7 @@
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::{Op, Outcome, Verdict};
 
+use super::lattice::{self, Lattice};
 use super::rooms::{self, Kind, Room};
 use crate::attribute::{self, Blocker, Cell, words};
 use crate::lab::{Experiments, Setup};
@@ -19,6 +20,8 @@ pub struct Finding {
     pub cells: Vec<Cell>,
     /// What it comes to in `full`.
     pub state: State,
+    /// Every subset of the layers, where that was asked for.
+    pub lattice: Option<Lattice>,
     /// Evidence that disagrees. Not empty: the state is [`State::Inconclusive`].
     pub doubts: Vec<String>,
 }
@@ -87,14 +90,31 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Finding {
         let outcome = lab.run(op, room.setup);
         (room, outcome)
     });
-    let mut finding =
-        Finding { op, rooms: tried.collect(), cells, state: State::Inconclusive, doubts: vec![] };
+    let mut finding = Finding {
+        op,
+        rooms: tried.collect(),
+        cells,
+        state: State::Inconclusive,
+        lattice: None,
+        doubts: Vec::new(),
+    };
     finding.doubts = doubts(&finding);
+    // Shown for what is allowed too: a layer that blocks it alone and not in full is in doubt.
+    let (sufficient, shown) = attribute::sufficient(lab, op, Layers::FULL);
+    finding.doubts.extend(contradictions(&finding, sufficient, &shown));
     finding.state = state(&finding);
     finding
 }
 
 impl Finding {
+    /// Tries every subset of the layers; what contradicts is a doubt of the operation.
+    pub fn add_lattice(&mut self, lab: &mut impl Experiments) {
+        let lattice = lattice::of(lab, self.op);
+        self.doubts.extend(lattice.doubts.iter().cloned());
+        self.lattice = Some(lattice);
+        self.state = state(self);
+    }
+
     /// Its cell of `full`, which is there: [`PROFILES`] has it.
     pub fn full(&self) -> Option<&Cell> {
         self.cells.last()
@@ -148,22 +168,19 @@ fn doubts(finding: &Finding) -> Vec<String> {
             doubts.push(format!("{}: refused, and no experiment shows by what", profile.name));
         }
     }
-    doubts.extend(contradictions(finding));
     doubts
 }
 
 /// A layer that blocks it alone must block it in every room that has the layer.
-fn contradictions(finding: &Finding) -> Vec<String> {
-    let Some(cell) = finding.full() else { return Vec::new() };
+fn contradictions(finding: &Finding, sufficient: Layers, shown: &[String]) -> Vec<String> {
     let mut found = Vec::new();
-    for layer in LAYERS.iter().filter(|layer| cell.sufficient.contains(layer.flag)) {
+    let layers = LAYERS.iter().filter(|layer| sufficient.contains(layer.flag));
+    for (layer, shown) in layers.zip(shown) {
         for (room, outcome) in &finding.rooms {
             if let Setup::Room(layers) = room.setup
                 && layers.contains(layer.flag)
                 && outcome.verdict == Verdict::Allowed
             {
-                let shown = cell.shown.iter().find(|line| line.contains(layer.name));
-                let shown = shown.map_or("", String::as_str);
                 found.push(format!(
                     "{} blocks it ({shown}), yet {} allows it",
                     layer.name, room.name
@@ -201,6 +218,9 @@ pub fn chain(finding: &Finding) -> Vec<String> {
             lines.push(format!("nothing else would: {}: {outcome}", rooms::name(without)));
         }
     }
+    if let Some(lattice) = &finding.lattice {
+        lines.push(format!("all subsets: {}", in_words(lattice)));
+    }
     lines.extend(finding.doubts.iter().map(|doubt| format!("in doubt: {doubt}")));
     lines.push(conclusion(finding));
     lines
@@ -214,5 +234,94 @@ fn conclusion(finding: &Finding) -> String {
         }
         State::Absent => "so nothing of the room is credited: real root cannot do it either".into(),
         state => format!("so in full: {}", state.word()),
+    }
+}
+
+/// `540 of 645 sets block it; enough: seccomp, or mnt+caps`.
+pub fn in_words(lattice: &Lattice) -> String {
+    let sets: Vec<_> = lattice.minimal.iter().map(|set| lattice::spelled(*set)).collect();
+    let which = if sets.is_empty() { "none for sure".into() } else { sets.join(", or ") };
+    format!("{} of {} sets block it; enough: {which}", lattice.blocking, lattice.rooms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_probe::{Errno, find};
+
+    /// A world that answers by a rule instead of a kernel.
+    struct World(fn(Setup) -> Outcome);
+
+    impl Experiments for World {
+        fn run(&mut self, _: &'static Op, setup: Setup) -> Outcome {
+            (self.0)(setup)
+        }
+
+        fn has_root(&self) -> bool {
+            true
+        }
+    }
+
+    fn found(answer: fn(Setup) -> Outcome) -> Finding {
+        of(&mut World(answer), find("ptrace-traceme").unwrap())
+    }
+
+    fn no(errno: i32) -> Outcome {
+        Outcome::BLOCKED.errno(Errno(errno))
+    }
+
+    /// What the filter does to ptrace.
+    fn filter(setup: Setup) -> Outcome {
+        match setup {
+            Setup::Room(layers) if layers.contains(Layers::SECCOMP) => no(libc::EPERM),
+            Setup::Marked(_) => no(4095),
+            _ => Outcome::ALLOWED,
+        }
+    }
+
+    #[test]
+    fn evidence_that_agrees_is_a_verdict() {
+        let finding = found(filter);
+        assert_eq!((finding.state, finding.depth()), (State::Blocked, 1));
+        assert_eq!(finding.full().unwrap().necessary, Layers::SECCOMP);
+        let chain = chain(&finding);
+        assert_eq!(chain.first().unwrap(), "real root, no layer: ALLOWED");
+        assert!(chain.contains(&"nothing else would: full-seccomp: ALLOWED".into()), "{chain:?}");
+        assert_eq!(
+            chain.last().unwrap(),
+            "so in full it is blocked, first by seccomp; depth 1",
+            "{chain:?}"
+        );
+    }
+
+    /// The filter is not there in `full`, whatever the harness says that it has asked for.
+    #[test]
+    fn a_layer_switched_off_behind_our_back_is_noticed() {
+        let finding = found(|setup| match setup {
+            Setup::Room(Layers::FULL) | Setup::Marked(Layers::FULL) => Outcome::ALLOWED,
+            other => filter(other),
+        });
+        assert_eq!(finding.state, State::Inconclusive);
+        assert!(finding.doubts[0].starts_with("seccomp blocks it"), "{:?}", finding.doubts);
+        assert!(finding.doubts[0].ends_with("yet full allows it"), "{:?}", finding.doubts);
+    }
+
+    #[test]
+    fn a_control_that_fails_gives_no_credit() {
+        let finding = found(|setup| match setup {
+            Setup::Marked(_) => no(4095),
+            _ => no(libc::ENOENT),
+        });
+        assert_eq!((finding.state, finding.depth()), (State::Absent, 0));
+    }
+
+    #[test]
+    fn a_control_without_an_answer_is_a_doubt() {
+        let finding = found(|setup| match setup {
+            Setup::RealRoot => Outcome::INCONCLUSIVE.note("the fixture has died"),
+            other => filter(other),
+        });
+        assert_eq!(finding.state, State::Inconclusive);
+        assert_eq!(finding.doubts, ["real root: the fixture has died"]);
     }
 }

@@ -8,6 +8,8 @@ pub mod rooms;
 
 pub mod finding;
 
+pub mod lattice;
+
 pub mod summary;
 
 pub mod baseline;
@@ -59,9 +61,10 @@ impl Progress {
 }
 
 /// Examines them all. `meanwhile` runs until all workers have ended, or it wants no more; it is
-/// told whether they have.
+/// told whether they have. `all_subsets`: the lattice of each operation too.
 pub fn examine(
     ops: &[&'static Op],
+    all_subsets: bool,
     workers: usize,
     progress: &'static Progress,
     meanwhile: impl Fn(&dyn Fn() -> bool),
@@ -76,7 +79,11 @@ pub fn examine(
         while !progress.stop.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some(op) = ops.get(n) else { break };
-            found.push((n, finding::of(&mut lab, op)));
+            let mut finding = finding::of(&mut lab, op);
+            if all_subsets {
+                finding.add_lattice(&mut lab);
+            }
+            found.push((n, finding));
             progress.ops.fetch_add(1, Ordering::Relaxed);
         }
         found

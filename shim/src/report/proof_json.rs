@@ -15,6 +15,8 @@
 //!          "sufficient":["mnt","landlock"],"necessary":[],
 //!          "blockers":{"none":"DAC",…},       of each profile; null: nothing was refused
 //!          "results":{"full":{"result":"BLOCKED","errno":"ENOENT","note":null},…},  by room
+//!          "lattice":null,                    or {"rooms":645,"blocking":540,
+//!                                             "minimal":[["seccomp"],…],"open":[[…]]}
 //!          "doubts":[],                       evidence that disagrees
 //!          "chain":["real root, no layer: ALLOWED",…]}],
 //!  "layers":[{"layer":"mnt","word":"mnt ns",
@@ -32,6 +34,7 @@ use super::json::{Json, array, boolean, cost, names, object, outcome_members, te
 use crate::lab::Setup;
 use crate::profile::PROFILES;
 use crate::proof::finding::{Finding, chain};
+use crate::proof::lattice::Lattice;
 use crate::proof::rooms::{Room, rooms};
 use crate::proof::{Proof, summary};
 
@@ -101,8 +104,19 @@ fn op(finding: &Finding) -> Json {
         ("necessary", names(layers(|cell| cell.necessary))),
         ("blockers", map(blockers)),
         ("results", map(finding.rooms.iter().map(result))),
+        ("lattice", finding.lattice.as_ref().map_or(Json("null".into()), lattice)),
         ("doubts", texts(&finding.doubts)),
         ("chain", texts(&chain(finding))),
+    ])
+}
+
+fn lattice(lattice: &Lattice) -> Json {
+    let sets = |sets: &[Layers]| array(sets.iter().map(|set| names(*set)));
+    object([
+        ("rooms", Json(lattice.rooms.to_string())),
+        ("blocking", Json(lattice.blocking.to_string())),
+        ("minimal", sets(&lattice.minimal)),
+        ("open", sets(&lattice.open)),
     ])
 }
 

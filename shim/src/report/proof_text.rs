@@ -5,7 +5,7 @@ use std::fmt::Write;
 use agent_init::layers::{LAYERS, Layers};
 
 use super::text::{grid, one_line};
-use crate::proof::finding::{Finding, State, chain};
+use crate::proof::finding::{Finding, State, chain, in_words};
 use crate::proof::{Proof, summary};
 
 /// The whole report.
@@ -21,6 +21,11 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
         let _infallible = write!(text, "=== {group} ===\n{}\n", grid(&rows, colour));
     }
     text.push_str(&layers(proof));
+    for finding in &proof.findings {
+        if let Some(lattice) = &finding.lattice {
+            let _infallible = writeln!(text, "{}: {}", finding.op.id, in_words(lattice));
+        }
+    }
     text.push_str(&list("namespaces alone leave open", &open(proof, "ns_only")));
     text.push_str(&list("full leaves open", &open(proof, "full")));
     for state in [State::Broken, State::Inconclusive] {
