@@ -41,7 +41,7 @@ pub fn run(options: &Attribute) -> Result<u8, Failure> {
     });
     let baseline = baseline.transpose()?;
     let mut proof = observe(options)?;
-    if html.is_some() || json.is_some() {
+    if html.is_some() {
         proof.costs = costs(&proof)?;
     }
     if let Some(json) = json {

@@ -18,11 +18,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use agent_init::error::{Errno, Step};
-use agent_probe::Op;
+use agent_probe::{Op, Outcome};
 
 use crate::cost::Cost;
 use crate::error::Failure;
-use crate::lab::{Experiments, Lab};
+use crate::lab::{Experiments, Lab, Setup};
 use finding::Finding;
 
 /// All that one run has found out.
@@ -45,7 +45,7 @@ pub struct Progress {
     pub rooms: AtomicUsize,
     /// Operations that are done.
     pub ops: AtomicUsize,
-    /// To be stopped: the operations that are under way are finished.
+    /// To be stopped: what is known of the operations that are under way is dropped.
     pub stop: AtomicBool,
 }
 
@@ -74,14 +74,17 @@ pub fn examine(
         .collect::<Result<_, _>>()?;
     let has_root = labs.iter().all(Experiments::has_root);
     let next = AtomicUsize::new(0);
-    let work = |mut lab: Lab| {
-        let mut found = Vec::new();
+    let work = |lab: Lab| {
+        let (mut lab, mut found) = (UntilStopped { lab, stop: &progress.stop }, Vec::new());
         while !progress.stop.load(Ordering::Relaxed) {
             let n = next.fetch_add(1, Ordering::Relaxed);
             let Some(op) = ops.get(n) else { break };
             let mut finding = finding::of(&mut lab, op);
             if all_subsets {
                 finding.add_lattice(&mut lab);
+            }
+            if progress.stop.load(Ordering::Relaxed) {
+                break; // it is not complete
             }
             found.push((n, finding));
             progress.ops.fetch_add(1, Ordering::Relaxed);
@@ -101,4 +104,23 @@ pub fn examine(
     let findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
     let is_partial = findings.len() < ops.len();
     Ok(Proof { findings, costs: Vec::new(), has_root, is_partial })
+}
+
+/// A laboratory that makes no more rooms when it has been stopped.
+struct UntilStopped<'a> {
+    lab: Lab,
+    stop: &'a AtomicBool,
+}
+
+impl Experiments for UntilStopped<'_> {
+    fn run(&mut self, op: &'static Op, setup: Setup) -> Outcome {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Outcome::INCONCLUSIVE.note("stopped"),
+            false => self.lab.run(op, setup),
+        }
+    }
+
+    fn has_root(&self) -> bool {
+        self.lab.has_root()
+    }
 }

@@ -24,7 +24,7 @@
 //!             "only":[],                      and no other layer does
 //!             "necessary":[]}],               what full lets through without it
 //!  "open":{"ns_only":[…],"full":[…]},         dangerous operations that are allowed there
-//!  "cost":[{"profile":"none","startup_ms":0.31,…}]}   as in agent-shim/matrix; may be empty
+//!  "cost":[{"profile":"none","startup_ms":0.31,…}]}   as in agent-shim/matrix; of a page only
 //! ```
 
 use agent_init::layers::Layers;
