@@ -136,6 +136,8 @@ step_tools() {
     lacks qemu-system-x86_64 qemu-system-x86
     lacks node nodejs
     lacks npm npm
+    # What shows the page of `agent-shim attribute --html`: tests/tests/page.rs.
+    lacks chromium chromium
     [ -x /usr/bin/cargo ] || packages="$packages cargo"
     /usr/bin/python3 -m ensurepip --version >/dev/null 2>&1 || packages="$packages python3 python3-venv"
     if [ -n "$packages" ]; then

@@ -18,6 +18,8 @@ pub mod leak;
 #[cfg(target_arch = "x86_64")]
 pub mod trace;
 
+pub mod browser;
+
 pub mod sys;
 
 pub use bins::{agent_init, attacker, shim};
