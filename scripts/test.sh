@@ -123,6 +123,9 @@ step_tools() {
     lacks cc "gcc libc6-dev"
     # What agents use: tests/tests/work.rs runs it in a room, where PATH is the system's.
     lacks make make
+    # The numbers of other architectures, from their kernel headers.
+    [ -d /usr/aarch64-linux-gnu/include/asm ] || packages="$packages linux-libc-dev-arm64-cross"
+    [ -d /usr/riscv64-linux-gnu/include/asm ] || packages="$packages linux-libc-dev-riscv64-cross"
     # What agent-init is compared with as PID 1, and what runs it as the entry point of a container.
     lacks tini tini
     lacks dumb-init dumb-init

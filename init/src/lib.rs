@@ -3,6 +3,10 @@
 //! The straight line: [`orders`] (of the shim, or of [`argv`]) → [`lock`] → [`agent`] → [`reap`]. No libc, no allocator.
 //! The shim uses this crate too: the layers, the record of a failed step, the layout of orders.
 #![no_std]
+#![allow(
+    long_running_const_eval,
+    reason = "tables are checked and assembled while the compiler runs"
+)]
 
 #[cfg(test)]
 extern crate std;
@@ -24,8 +28,10 @@ pub mod rlimit;
 pub mod seccomp;
 
 pub mod bpf;
+pub mod check;
 pub mod nr;
 pub mod policy;
+mod text;
 
 pub mod agent;
 

@@ -1,10 +1,21 @@
 //! The tables: what the filter of the agent, and that of PID 1, answer to every system call, and why.
 //!
-//! A row decides by number, a rule also by arguments. An argument is compared as the kernel will use it: most
-//! parameters are 32 bits wide and the kernel drops the high word (CVE-2019-10063), so `Low` does too. Nothing looks
-//! behind a pointer: what lies there can change after the check. seccomp(2), syscalls(2).
+//! A row decides by number, a rule also by arguments. Nothing looks behind a pointer: what lies there can change after
+//! the check. seccomp(2), syscalls(2).
+//!
+//! Width: a filter sees the 64 bits of each register. Of a parameter that is an `int`, `unsigned int`, `pid_t` or
+//! `umode_t` in the kernel's `SYSCALL_DEFINE` the kernel drops the high half, whatever is in it; a rule that looked at
+//! that half could be passed by setting a bit of it (CVE-2019-10063). So `Low`, `Masked`, `AnyBit` and `Between` look
+//! at the low half alone. Of a pointer, a `size_t` or a `long` the kernel takes both halves, and a rule that left one
+//! out would take 2^32 for 0: `Whole…`. A `long` whose high bits mean nothing to the kernel (clone's flags, mmap's
+//! prot) is `Low` again. `agent-shim`'s widths.rs has the widths, a test holds them and our rules against
+//! linux/syscalls.h.
+//!
+//! Sign: there is none. A negative `int` is the 32 bits of its complement, -1 is 0xffffffff, and above all positive
+//! ones in a `Between`; whether the caller's register has ones or zeros above them makes no difference to `Low`. A
+//! range that means signed numbers has to be written as two.
 
-use Test::{AnyBit, Low, Masked, Whole};
+use Test::{AnyBit, Between, Low, Masked, Whole, WholeBetween, WholeMasked};
 
 use crate::nr;
 
@@ -28,8 +39,14 @@ pub enum Test {
     Masked(usize, u32, &'static [u32]),
     /// The low 32 bits have at least one bit of these.
     AnyBit(usize, u32),
+    /// The low 32 bits lie between two values, both included, unsigned.
+    Between(usize, u32, u32),
     /// All 64 bits are this: pointers, and lengths.
     Whole(usize, u64),
+    /// All 64 bits, and-ed with a mask, are this.
+    WholeMasked(usize, u64, u64),
+    /// All 64 bits lie between two values, both included, unsigned.
+    WholeBetween(usize, u64, u64),
 }
 
 /// If every test holds, the verdict. No test: always.
@@ -48,9 +65,9 @@ pub struct Rule {
 /// One system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// As in [`nr::CALLS`]; a name that this architecture does not have is no rule at all.
+    /// As in [`nr::Arch::calls`]; where an architecture has no call of this name, its program has no such row.
     pub name: &'static str,
-    /// What it has to do with, for the reader and for `--allow-group`.
+    /// One of [`crate::groups::GROUPS`].
     pub group: &'static str,
     /// The decision.
     pub rule: Rule,
@@ -61,19 +78,19 @@ pub struct Row {
 /// A table, and the answer to a number that is not in it: never assigned, newer than the table, or -1. Not part of
 /// a table, as no policy may differ in it: a foreign architecture and an x32 number are killed.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy {
+pub struct Policy<'a> {
     /// In the reader's order; a name occurs once.
-    pub rows: &'static [Row],
+    pub rows: &'a [Row],
     /// For the other numbers.
     pub unknown: Verdict,
 }
 
 /// The agent's filter. Unknown is ENOSYS: libraries take it for an older kernel and fall back.
-pub const AGENT_POLICY: Policy = Policy { rows: AGENT, unknown: ENOSYS };
+pub const AGENT_POLICY: Policy<'static> = Policy { rows: AGENT, unknown: ENOSYS };
 /// PID 1's own filter, once the agent runs. Unknown kills PID 1, and with it the room: that is fail closed.
-pub const INIT_POLICY: Policy = Policy { rows: INIT, unknown: Verdict::Kill };
+pub const INIT_POLICY: Policy<'static> = Policy { rows: INIT, unknown: Verdict::Kill };
 
-// The words of the tables. Values from the kernel's headers, equal on x86_64 and aarch64.
+// The words of the tables. Values from the kernel's headers, equal on x86_64, aarch64 and riscv64.
 
 const ALLOW: Verdict = Verdict::Allow;
 const EPERM: Verdict = Verdict::Errno(1);
@@ -111,7 +128,8 @@ const S_IFBLK: u32 = 0x6000;
 /// S_ISUID, S_ISGID. In a directory of the host, what has them would outlive the room, where nosuid does not reach.
 const SET_ID: u32 = 0o4000 | 0o2000;
 
-// asm-generic/fcntl.h: a file may be made, else the mode is not looked at. O_CREAT, and O_TMPFILE without O_DIRECTORY.
+// asm-generic/fcntl.h: a file may be made, else the mode is not looked at. O_CREAT, and O_TMPFILE without O_DIRECTORY,
+// which is another bit on aarch64.
 const MAKES: u32 = 0o100 | 0o20_000_000;
 
 // linux/socket.h, linux/net.h, linux/in.h, linux/netlink.h
@@ -362,6 +380,7 @@ pub const AGENT: &[Row] = &[
     row("pkey_alloc",               "memory",      ALLOW,  "own address space, bounded by cgroup and rlimits"),
     row("pkey_free",                "memory",      ALLOW,  "own address space, bounded by cgroup and rlimits"),
     row("process_madvise",          "memory",      EPERM,  "other tasks through a pidfd; allocators fall back to madvise"),
+    row("riscv_flush_icache",       "memory",      ALLOW,  "code that was just written is seen by all threads; riscv64 only"),
     row("memfd_secret",             "memory",      EPERM,  "takes pages out of the kernel map; no user in a room"),
     row("process_mrelease",         "memory",      EPERM,  "other tasks through a pidfd; allocators fall back to madvise"),
     row("cachestat",                "memory",      EPERM,  "page-cache residency is a side channel"),
@@ -392,7 +411,6 @@ pub const AGENT: &[Row] = &[
     row("execve",                   "process",     ALLOW,  "processes"),
     row("exit",                     "process",     ALLOW,  "processes"),
     row("wait4",                    "process",     ALLOW,  "processes"),
-    row("ptrace",                   "process",     EPERM,  "ptrace class: reads or steals from another task"),
     row("setpgid",                  "process",     ALLOW,  "processes"),
     row("getppid",                  "process",     ALLOW,  "processes"),
     row("getpgrp",                  "process",     ALLOW,  "processes"),
@@ -401,14 +419,10 @@ pub const AGENT: &[Row] = &[
     row("getsid",                   "process",     ALLOW,  "processes"),
     row("exit_group",               "process",     ALLOW,  "processes"),
     row("waitid",                   "process",     ALLOW,  "processes"),
-    row("process_vm_readv",         "process",     EPERM,  "ptrace class: reads or steals from another task"),
-    row("process_vm_writev",        "process",     EPERM,  "ptrace class: reads or steals from another task"),
-    row("kcmp",                     "process",     EPERM,  "ptrace class: reads or steals from another task"),
     row("execveat",                 "process",     ALLOW,  "processes"),
     row("pidfd_send_signal",        "process",     ALLOW,  "pidfd of processes that are visible anyway; asyncio and Go use them"),
     row("pidfd_open",               "process",     ALLOW,  "pidfd of processes that are visible anyway; asyncio and Go use them"),
     row("clone3",                   "process",     ENOSYS, "flags are behind a pointer; glibc, musl, Go and Rust fall back to clone"),
-    row("pidfd_getfd",              "process",     EPERM,  "ptrace class: reads or steals from another task"),
 
     row("rt_sigaction",             "signal",      ALLOW,  "signals; reach is bounded by the pid namespace and by the Landlock signal scope"),
     row("rt_sigprocmask",           "signal",      ALLOW,  "signals; reach is bounded by the pid namespace and by the Landlock signal scope"),
@@ -476,6 +490,7 @@ pub const AGENT: &[Row] = &[
 
     row("getrlimit",                "limits",      ALLOW,  "own limits"),
     row("getrusage",                "limits",      ALLOW,  "own limits"),
+    row("riscv_hwprobe",            "limits",      ALLOW,  "which extensions the processor has; riscv64 only"),
     row("sysinfo",                  "limits",      ALLOW,  "own limits"),
     row("times",                    "limits",      ALLOW,  "own limits"),
     row("setrlimit",                "limits",      ALLOW,  "own limits"),
@@ -590,6 +605,14 @@ pub const AGENT: &[Row] = &[
     row("io_uring_enter",           "io_uring",    EPERM,  "a second system-call table that this filter cannot see"),
     row("io_uring_register",        "io_uring",    EPERM,  "a second system-call table that this filter cannot see"),
 
+    row("ptrace",                   "ptrace",      EPERM,  "ptrace class: reads or steals from another task"),
+    row("process_vm_readv",         "ptrace",      EPERM,  "ptrace class: reads or steals from another task"),
+    row("process_vm_writev",        "ptrace",      EPERM,  "ptrace class: reads or steals from another task"),
+    row("kcmp",                     "ptrace",      EPERM,  "ptrace class: reads or steals from another task"),
+    row("pidfd_getfd",              "ptrace",      EPERM,  "ptrace class: reads or steals from another task"),
+
+    row("perf_event_open",          "perf",        EPERM,  "tracing and programs inside the kernel"),
+
     row("unshare",                  "namespace",   EPERM,  "no new room inside the room"),
     row("setns",                    "namespace",   EPERM,  "no new room inside the room"),
 
@@ -627,7 +650,6 @@ pub const AGENT: &[Row] = &[
     row("delete_module",            "kernel",      EPERM,  "host administration"),
     row("quotactl",                 "kernel",      EPERM,  "host administration"),
     row("kexec_load",               "kernel",      EPERM,  "host administration"),
-    row("perf_event_open",          "kernel",      EPERM,  "tracing and programs inside the kernel"),
     row("finit_module",             "kernel",      EPERM,  "host administration"),
     row("kexec_file_load",          "kernel",      EPERM,  "host administration"),
     row("bpf",                      "kernel",      EPERM,  "tracing and programs inside the kernel"),
@@ -635,25 +657,25 @@ pub const AGENT: &[Row] = &[
     row("uprobe",                   "kernel",      ALLOW,  "kernel trampolines for host uprobes; filters are not asked since 6.14, any other caller dies"),
     row("quotactl_fd",              "kernel",      EPERM,  "host administration"),
 
-    row("uselib",                   "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("ustat",                    "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("sysfs",                    "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("_sysctl",                  "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("create_module",            "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("get_kernel_syms",          "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("query_module",             "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("nfsservctl",               "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("getpmsg",                  "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("putpmsg",                  "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("afs_syscall",              "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("tuxcall",                  "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("security",                 "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("set_thread_area",          "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("get_thread_area",          "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("lookup_dcookie",           "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("epoll_ctl_old",            "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("epoll_wait_old",           "dead",        ENOSYS, "removed or never built for x86_64"),
-    row("vserver",                  "dead",        ENOSYS, "removed or never built for x86_64"),
+    row("uselib",                   "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("ustat",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("sysfs",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("_sysctl",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("create_module",            "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("get_kernel_syms",          "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("query_module",             "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("nfsservctl",               "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("getpmsg",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("putpmsg",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("afs_syscall",              "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("tuxcall",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("security",                 "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("set_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("get_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("lookup_dcookie",           "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("epoll_ctl_old",            "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("epoll_wait_old",           "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("vserver",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
 ];
 
 /// PID 1's table: wait, forward signals, report, end. No memory, no open, no exec.
@@ -671,32 +693,6 @@ pub const INIT: &[Row] = &[
     row("exit_group", "end",    ALLOW, "the end of the room"),
 ];
 
-// A name that is misspelt, missing or there twice does not compile.
-const _: () = {
-    let mut i = 0;
-    while i < nr::CALLS.len() {
-        assert!(rows_of(AGENT, nr::CALLS[i].0) == 1, "a system call has no row in AGENT, or two");
-        i += 1;
-    }
-    i = 0;
-    while i < INIT.len() {
-        assert!(nr::number(INIT[i].name).is_some(), "a row of INIT names no system call");
-        assert!(rows_of(INIT, INIT[i].name) == 1, "a system call has two rows in INIT");
-        i += 1;
-    }
-};
-
-const fn rows_of(rows: &[Row], name: &str) -> usize {
-    let (mut count, mut i) = (0, 0);
-    while i < rows.len() {
-        if nr::same(rows[i].name, name) {
-            count += 1;
-        }
-        i += 1;
-    }
-    count
-}
-
 impl Verdict {
     /// The 32 bits a filter returns, linux/seccomp.h.
     pub const fn code(self) -> u32 {
@@ -708,7 +704,7 @@ impl Verdict {
     }
 }
 
-impl Policy {
+impl Policy<'_> {
     /// The rule of a name, that of unknown numbers if it has no row.
     pub const fn rule(&self, name: &str) -> Rule {
         let mut i = 0;
@@ -735,12 +731,15 @@ impl When {
 }
 
 impl Test {
-    const fn equals(&self, other: &Test) -> bool {
+    pub(crate) const fn equals(&self, other: &Test) -> bool {
         match (*self, *other) {
             (Low(n, a), Low(m, b)) => n == m && is_same(a, b),
             (Masked(n, x, a), Masked(m, y, b)) => n == m && x == y && is_same(a, b),
             (AnyBit(n, a), AnyBit(m, b)) => n == m && a == b,
+            (Between(n, a, b), Between(m, c, d)) => n == m && a == c && b == d,
             (Whole(n, a), Whole(m, b)) => n == m && a == b,
+            (WholeMasked(n, a, b), WholeMasked(m, c, d)) => n == m && a == c && b == d,
+            (WholeBetween(n, a, b), WholeBetween(m, c, d)) => n == m && a == c && b == d,
             _ => false,
         }
     }

@@ -220,7 +220,7 @@ fn calls_that_our_table_refuses_are_named() {
         ret(ENOSYS),
         ret(ALLOW),
     ]);
-    finds_only(&program, "calls that our table refuses pass (3): ptrace clone3 bpf");
+    finds_only(&program, "calls that our table refuses pass (3): clone3 ptrace bpf");
     // With some arguments is with arguments.
     finds_only(
         &only("ptrace", &[arg(0), jeq(7, 0, 1), ret(ALLOW), ret(ENOSYS)]),
@@ -683,7 +683,8 @@ fn json_has_the_table_and_the_program() {
         assert_eq!(get("schema"), JsonValue::String("agent-shim/policy".into()));
         assert_eq!(get("version"), JsonValue::Number(1.0));
         let rows: Vec<JsonValue> = get("rows").try_into().unwrap();
-        assert_eq!(rows.len(), policy.rows.len());
+        let here = policy.rows.iter().filter(|row| nr::number(row.name).is_some());
+        assert_eq!(rows.len(), here.count());
         let program: Vec<JsonValue> = get("program").try_into().unwrap();
         assert_eq!(program.len(), filter.program.len());
         let number = |n: u32| JsonValue::Number(n.into());

@@ -100,6 +100,11 @@ fn holds(test: &Test, outcome: bool) -> Vec<Cube> {
         // It fails where all of these are 0.
         Test::AnyBit(n, bits) => return equal(n, bits.into(), &[0], !outcome),
         Test::Whole(n, value) => (n, u64::MAX, vec![value]),
+        Test::WholeMasked(n, mask, value) => (n, mask, vec![value]),
+        Test::Between(n, first, last) => {
+            return between(n, u32::MAX.into(), [first.into(), last.into()], outcome);
+        }
+        Test::WholeBetween(n, first, last) => return between(n, u64::MAX, [first, last], outcome),
     };
     equal(n, mask, &values, outcome)
 }
@@ -111,6 +116,37 @@ fn equal(n: usize, mask: u64, values: &[u64], outcome: bool) -> Vec<Cube> {
     }
     let mut cubes = Vec::new();
     outside(&mut cubes, n, mask, (0, 0), values);
+    cubes
+}
+
+/// Where an argument, and-ed with a mask of its lowest bits, lies between two values, or does not.
+fn between(n: usize, mask: u64, [first, last]: [u64; 2], outcome: bool) -> Vec<Cube> {
+    let ranges = match outcome {
+        true => vec![Some((first, last))],
+        false => vec![
+            first.checked_sub(1).map(|end| (0, end)),
+            last.checked_add(1).filter(|next| *next <= mask).map(|next| (next, mask)),
+        ],
+    };
+    let mut cubes = Vec::new();
+    for (mut from, to) in ranges.into_iter().flatten() {
+        // The largest aligned block that begins here and does not go too far.
+        while from <= to {
+            let mut block = 0u64; // its free bits
+            while block < mask {
+                let wider = block << 1 | 1;
+                if from & wider != 0 || from | wider > to {
+                    break;
+                }
+                block = wider;
+            }
+            cubes.push(Cube::of(n, mask & !block, from));
+            match (from | block).checked_add(1) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+    }
     cubes
 }
 
@@ -143,7 +179,10 @@ mod tests {
                         values.extend(set.iter().map(|v| u64::from(*v)))
                     }
                     Test::AnyBit(_, bits) => values.push((*bits).into()),
+                    Test::Between(_, a, b) => values.extend([u64::from(*a), u64::from(*b)]),
                     Test::Whole(_, value) => values.push(*value),
+                    Test::WholeMasked(_, _, value) => values.push(*value),
+                    Test::WholeBetween(_, a, b) => values.extend([*a, *b]),
                 }
             }
             let near =

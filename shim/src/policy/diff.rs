@@ -2,7 +2,7 @@
 //! which either changes its mind and every known one, and within a number every pair of paths with different ends
 //! that one call can take. Each difference is a call that was run through both.
 
-use agent_init::nr;
+use agent_init::nr::Arch;
 
 use super::insn::{Cmp, Op, Program};
 use super::run::{Call, result};
@@ -30,7 +30,8 @@ pub fn diff(a: &Program, b: &Program, budget: &mut Budget) -> Result<Vec<String>
     let walks = [walk(a, Calls::all(), false, budget)?, walk(b, Calls::all(), false, budget)?];
     let mut differences: Vec<Difference> = Vec::new();
     let numbers = numbers([a, b], &walks);
-    for arch in archs(&walks) {
+    let own = a.arch().audit_arch;
+    for arch in archs(own, &walks) {
         let of_arch = Calls::all().with(Call::ARCH, Word::of(Set::one(arch)));
         let alike = walk(a, of_arch.clone(), false, budget)?;
         let alike = one_result(&alike) && one_result(&walk(b, of_arch, false, budget)?);
@@ -47,7 +48,7 @@ pub fn diff(a: &Program, b: &Program, budget: &mut Budget) -> Result<Vec<String>
             }
         }
     }
-    Ok(differences.iter().map(line).collect())
+    Ok(differences.iter().map(|difference| line(a.arch(), difference)).collect())
 }
 
 /// One after another with the same difference is one line.
@@ -65,11 +66,11 @@ fn add(differences: &mut Vec<Difference>, new: Difference) {
     differences.push(new);
 }
 
-fn line(difference: &Difference) -> String {
+fn line(own: &Arch, difference: &Difference) -> String {
     let Difference { arch, number, last, call, by_args, verdicts: [a, b] } = difference;
     let who = match by_args {
-        true => words::call(call),
-        false => words::numbers(&Set::range(*number, *last), 1),
+        true => words::call(own, call),
+        false => words::numbers(own, &Set::range(*number, *last), 1),
     };
     format!("{}: {who}: {} | {}", words::arch(*arch), a.word(), b.word())
 }
@@ -101,10 +102,10 @@ fn pairs(
 }
 
 /// Those that are asked for, at their borders, and those that people use.
-fn archs(walks: &[Walk; 2]) -> Vec<u32> {
-    let usual = [nr::AUDIT_ARCH, 0x4000_0003, 0xc000_00b7, 0x4000_0028, 0xc000_00f3, 0, u32::MAX];
-    let mut archs: Vec<u32> = usual.to_vec();
-    for border in borders(walks, |calls| calls.archs()) {
+fn archs(own: u32, walks: &[Walk; 2]) -> Vec<u32> {
+    let usual = [own, 0xc000_003e, 0x4000_0003, 0xc000_00b7, 0x4000_0028, 0xc000_00f3, 0, u32::MAX];
+    let mut archs: Vec<u32> = Vec::new();
+    for border in usual.into_iter().chain(borders(walks, |calls| calls.archs())) {
         if !archs.contains(&border) {
             archs.push(border);
         }
@@ -124,7 +125,7 @@ fn numbers(programs: [&Program; 2], walks: &[Walk; 2]) -> Vec<u32> {
     let is_plain = |(program, walk)| only_ordered(program, walk);
     let each = if programs.into_iter().zip(walks).all(is_plain) { 0..1 } else { 0..512 };
     let mut numbers: Vec<u32> = each.chain(borders(walks, |calls| calls.numbers())).collect();
-    numbers.extend(words::foreign_numbers().first());
+    numbers.extend(words::foreign_numbers(programs[0].arch()).first());
     numbers.push(u32::MAX);
     numbers.sort_unstable();
     numbers.dedup();

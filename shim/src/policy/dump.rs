@@ -2,16 +2,18 @@
 //! return, has before it whom it serves. Who gets where is not what the assembler meant but what walking the program
 //! shows, so it is true of any program. Of our own the rows of the table, with their reasons, are put beside.
 //!
-//! Labels are names: of a call, a verdict, or the numbers that get there (`n16_40`), so that a change of one row
+//! Labels are names: of a call, and how many others share its rule (`creat+2`), of a verdict, or the numbers that get
+//! there (`n16_40`), so that a change of one row
 //! changes few lines. The first six columns hold the offsets.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use agent_init::nr;
+use agent_init::nr::Arch;
 use agent_init::policy::{Policy, Row};
 
 use super::insn::{Op, Program};
+use super::run::Call;
 use super::set::Set;
 use super::verdict::Action;
 use super::walk::{Here, Walk};
@@ -22,6 +24,8 @@ const COMMENT: usize = 50;
 /// Where the offsets are.
 const MARGIN: &str = "      ";
 
+/// So many calls may share the instructions of a rule and still be named by them.
+const MOST_SHARING: u64 = 6;
 /// More calls than this that are in no row are counted.
 const MOST_NAMED: usize = 40;
 
@@ -29,7 +33,7 @@ const MOST_NAMED: usize = 40;
 pub struct Dump<'a> {
     program: &'a Program,
     walk: Option<&'a Walk>,
-    policy: Option<&'a Policy>,
+    policy: Option<&'a Policy<'static>>,
     labels: Vec<Option<String>>,
 }
 
@@ -38,7 +42,7 @@ impl<'a> Dump<'a> {
     pub fn new(
         program: &'a Program,
         walk: Option<&'a Walk>,
-        policy: Option<&'a Policy>,
+        policy: Option<&'a Policy<'static>>,
     ) -> Dump<'a> {
         Dump { program, walk, policy, labels: labels(program, walk) }
     }
@@ -131,7 +135,12 @@ impl<'a> Dump<'a> {
                     .filter(|(_, to, _)| is_return(self.program, *to));
                 let ends: Vec<String> = ends
                     .filter(|(_, _, way)| !here.ways[*way].is_empty())
-                    .map(|(word, _, way)| format!("{word}: {}", words::numbers(&here.ways[way], 3)))
+                    .map(|(word, _, way)| {
+                        format!(
+                            "{word}: {}",
+                            words::numbers(self.program.arch(), &here.ways[way], 3)
+                        )
+                    })
                     .collect();
                 if ends.is_empty() { condition } else { ends.join("; ") }
             }
@@ -144,10 +153,12 @@ impl<'a> Dump<'a> {
         let Some(Some(label)) = self.labels.get(pc) else { return String::new() };
         let mut text = String::from("\n");
         if let Some(here) = self.here(pc) {
-            match (op, here.numbers.single()) {
-                (Op::Return(Some(k)), _) => text.push_str(&self.served(here, Action::of(k))),
-                (_, Some(number)) if first_of(self.program, self.walk, pc, number) => {
-                    text.push_str(&self.row(number));
+            match op {
+                Op::Return(Some(k)) => text.push_str(&self.served(here, Action::of(k))),
+                _ if is_block(here, op) && first_of(self.program, self.walk, pc, here) => {
+                    for number in numbers(&here.numbers) {
+                        text.push_str(&self.row(number));
+                    }
                 }
                 _ => {}
             }
@@ -158,8 +169,10 @@ impl<'a> Dump<'a> {
 
     /// The row of a call that has instructions of its own.
     fn row(&self, number: u32) -> String {
-        let Some(row) = self.policy.and_then(|policy| words::row(policy, number)) else {
-            return format!("{MARGIN}; {}\n", words::number_and_name(number));
+        let Some(row) =
+            self.policy.and_then(|policy| words::row(policy, self.program.arch(), number))
+        else {
+            return format!("{MARGIN}; {}\n", words::number_and_name(self.program.arch(), number));
         };
         let head =
             format!("{} {}, group {}: {}", number, row.name, row.group, words::rule(&row.rule));
@@ -171,7 +184,9 @@ impl<'a> Dump<'a> {
     /// Everyone who ends in a return: rows by group and reason, and what is in no table.
     fn served(&self, here: &Here, action: Action) -> String {
         let (first, rest) = (format!("{MARGIN}; "), format!("{MARGIN};     "));
-        let known: Vec<u32> = nr::CALLS
+        let arch = self.program.arch();
+        let known: Vec<u32> = arch
+            .calls
             .iter()
             .map(|(_, number)| *number)
             .filter(|n| here.numbers.contains(*n))
@@ -181,20 +196,23 @@ impl<'a> Dump<'a> {
             text.push_str(&words::paragraph(&first, &rest, &format!("{head}: {body}")));
         };
         let names = |numbers: &[u32]| {
-            numbers.iter().filter_map(|n| words::name(*n)).collect::<Vec<_>>().join(" ")
+            numbers.iter().filter_map(|n| arch.call(*n)).collect::<Vec<_>>().join(" ")
         };
         match self.policy {
             None if !known.is_empty() => say("calls", &names(&known)),
             None => {}
             Some(policy) => {
                 let (plain, by_args): (Vec<u32>, Vec<u32>) = known.iter().partition(|number| {
-                    words::row(policy, **number).is_none_or(|row| row.rule.clauses.is_empty())
+                    words::row(policy, arch, **number).is_none_or(|row| row.rule.clauses.is_empty())
                 });
-                for (row, numbers) in reasons(policy, &plain) {
+                for (row, numbers) in reasons(policy, arch, &plain) {
                     say(row.group, &format!("{} -- {}", names(&numbers), row.why));
                 }
-                let without: Vec<u32> =
-                    plain.iter().filter(|n| words::row(policy, **n).is_none()).copied().collect();
+                let without: Vec<u32> = plain
+                    .iter()
+                    .filter(|n| words::row(policy, arch, **n).is_none())
+                    .copied()
+                    .collect();
                 match without.len() {
                     0 => {}
                     n @ 1..=MOST_NAMED => say(&format!("not in this table, {n}"), &names(&without)),
@@ -205,9 +223,9 @@ impl<'a> Dump<'a> {
                 }
             }
         }
-        let known: Set = nr::CALLS.iter().map(|(_, number)| *number).collect();
-        let x32 = here.numbers.and(&words::foreign_numbers());
-        let unknown = here.numbers.minus(&known).minus(&words::foreign_numbers());
+        let known: Set = arch.calls.iter().map(|(_, number)| *number).collect();
+        let x32 = here.numbers.and(&words::foreign_numbers(arch));
+        let unknown = here.numbers.minus(&known).minus(&words::foreign_numbers(arch));
         if !unknown.is_empty() {
             say("unknown numbers", &words::ranges(&unknown).join(" "));
         }
@@ -215,7 +233,7 @@ impl<'a> Dump<'a> {
             say("x32 and negative numbers", &words::ranges(&x32).join(" "));
         }
         if !here.foreign.is_empty() {
-            say("foreign architectures", &archs(&here.foreign));
+            say("foreign architectures", &archs(arch, &here.foreign));
         }
         if text.is_empty() {
             text = format!("{first}{}\n", action.words());
@@ -225,11 +243,11 @@ impl<'a> Dump<'a> {
 }
 
 /// The architectures of a set, or that it is nearly all of them.
-pub fn archs(set: &Set) -> String {
+pub fn archs(arch: &Arch, set: &Set) -> String {
     if set.count() > 8 {
         let missing = set.not();
         return match missing.single() {
-            Some(nr::AUDIT_ARCH) => format!("all but {}", words::arch(nr::AUDIT_ARCH)),
+            Some(own) if own == arch.audit_arch => format!("all but {}", arch.name),
             _ if missing.is_empty() => "all".into(),
             _ if missing.count() <= 8 => format!("all but {}", arch_names(&missing)),
             _ => words::ranges(set).join(" "),
@@ -244,10 +262,14 @@ fn arch_names(set: &Set) -> String {
 }
 
 /// Rows with the same group and reason, in the order of the table, and their numbers.
-fn reasons(policy: &Policy, numbers: &[u32]) -> Vec<(&'static Row, Vec<u32>)> {
+fn reasons(
+    policy: &Policy<'static>,
+    arch: &Arch,
+    numbers: &[u32],
+) -> Vec<(&'static Row, Vec<u32>)> {
     let mut reasons: Vec<(&'static Row, Vec<u32>)> = Vec::new();
     for row in policy.rows {
-        let Some(number) = nr::number(row.name).filter(|n| numbers.contains(n)) else { continue };
+        let Some(number) = arch.number(row.name).filter(|n| numbers.contains(n)) else { continue };
         match reasons.iter_mut().find(|(r, _)| (r.group, r.why) == (row.group, row.why)) {
             Some((_, numbers)) => numbers.push(number),
             None => reasons.push((row, vec![number])),
@@ -260,10 +282,21 @@ fn is_return(program: &Program, pc: usize) -> bool {
     matches!(program.ops().get(pc), Some(Op::Return(_)))
 }
 
-/// Whether this is where the instructions of one call begin.
-fn first_of(program: &Program, walk: Option<&Walk>, pc: usize, number: u32) -> bool {
+/// Serves one call, or asks for an argument of a few: they have the same rule.
+fn is_block(here: &Here, op: Op) -> bool {
+    let is_argument = matches!(op, Op::Load(word) if word >= Call::argument(0));
+    let few = if is_argument { MOST_SHARING } else { 1 };
+    here.foreign.is_empty() && (1..=few).contains(&here.numbers.count())
+}
+
+fn numbers(set: &Set) -> impl Iterator<Item = u32> {
+    set.ranges().iter().flat_map(|(first, last)| *first..=*last)
+}
+
+/// Whether this is where the instructions of these calls begin.
+fn first_of(program: &Program, walk: Option<&Walk>, pc: usize, here: &Here) -> bool {
     let Some(walk) = walk else { return false };
-    let own = |here: &Here| here.numbers.single() == Some(number) && here.foreign.is_empty();
+    let own = |other: &Here| other.numbers == here.numbers && other.foreign.is_empty();
     walk.at.iter().zip(0..).position(|(here, at)| own(here) && !is_return(program, at)) == Some(pc)
 }
 
@@ -285,7 +318,7 @@ fn labels(program: &Program, walk: Option<&Walk>) -> Vec<Option<String>> {
             wanted[pc] |= calls.insert(number, pc).is_none();
         }
         labels.push(wanted[pc].then(|| {
-            let label = label(pc, *op, here);
+            let label = label(program.arch(), pc, *op, here);
             let n = seen.entry(label.clone()).and_modify(|n| *n += 1).or_insert(1);
             if *n == 1 { label } else { format!("{label}.{n}") }
         }));
@@ -293,15 +326,21 @@ fn labels(program: &Program, walk: Option<&Walk>) -> Vec<Option<String>> {
     labels
 }
 
-fn label(pc: usize, op: Op, here: Option<&Here>) -> String {
+fn label(arch: &Arch, pc: usize, op: Op, here: Option<&Here>) -> String {
     if let Op::Return(value) = op {
         return value.map_or("computed".into(), |k| Action::of(k).word());
     }
     let Some(here) = here.filter(|here| here.foreign.is_empty() && !here.numbers.is_empty()) else {
         return format!("L{pc}");
     };
+    if is_block(here, op) && here.numbers.single().is_none() {
+        let names: Vec<&str> = numbers(&here.numbers).filter_map(|n| arch.call(n)).collect();
+        if let Some((first, others)) = names.split_first() {
+            return format!("{first}+{}", others.len());
+        }
+    }
     if let Some(number) = here.numbers.single() {
-        return words::name(number).map_or(format!("n{}", words::number(number)), str::to_owned);
+        return arch.call(number).map_or(format!("n{}", words::number(number)), str::to_owned);
     }
     let (first, last) = match here.numbers.ranges() {
         [(first, _), .., (_, last)] | [(first, last)] => (*first, *last),

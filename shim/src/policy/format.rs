@@ -15,12 +15,11 @@
 //! ```
 //!
 //! A test holds if the argument, its low 32 bits where `bits` is 32, and-ed with `mask` is one of `values`; or, with
-//! `values` null, if any bit is left. Actions: `allow`, `kill`, or the name of an errno.
+//! `values` null, if any bit is left; with `first` and `last` instead, if it lies between them, both included. Actions: `allow`, `kill`, or the name of an errno.
 
 use std::fmt::Write as _;
 
 use agent_init::bpf::SockFilter;
-use agent_init::nr;
 use agent_init::policy::{Row, Test, When};
 
 use super::dump::Dump;
@@ -31,13 +30,13 @@ use crate::report::json::{Json, array, object, text};
 
 /// Our schema.
 pub fn json(filter: &Filter) -> String {
-    let rows = words::numbered(filter.policy);
+    let rows = words::numbered(filter.policy, filter.arch);
     let document = object([
         ("schema", text("agent-shim/policy")),
         ("version", Json("1".into())),
         ("filter", text(filter.name)),
-        ("arch", text(&words::arch(nr::AUDIT_ARCH))),
-        ("audit_arch", Json(nr::AUDIT_ARCH.to_string())),
+        ("arch", text(filter.arch.name)),
+        ("audit_arch", Json(filter.arch.audit_arch.to_string())),
         ("foreign", text("kill")),
         ("unknown", text(&Action::from(filter.policy.unknown).word())),
         ("rows", array(rows.iter().map(|(number, row)| json_row(*number, row)))),
@@ -65,7 +64,18 @@ fn json_clause(When(tests, verdict): &When) -> Json {
 
 fn json_test(test: &Test) -> Json {
     let list = |values: &[u32]| format!("{values:?}");
+    let range = |n: &usize, bits: u32, first: u64, last: u64| {
+        object([
+            ("argument", Json(n.to_string())),
+            ("bits", Json(bits.to_string())),
+            ("first", Json(first.to_string())),
+            ("last", Json(last.to_string())),
+        ])
+    };
     let (argument, bits, mask, values) = match test {
+        Test::Between(n, first, last) => return range(n, 32, (*first).into(), (*last).into()),
+        Test::WholeBetween(n, first, last) => return range(n, 64, *first, *last),
+        Test::WholeMasked(n, mask, value) => (n, 64, *mask, format!("[{value}]")),
         Test::Low(n, set) => (n, 32, u64::from(u32::MAX), list(set)),
         Test::Masked(n, mask, set) => (n, 32, u64::from(*mask), list(set)),
         Test::AnyBit(n, bits) => (n, 32, u64::from(*bits), "null".into()),
@@ -92,7 +102,7 @@ pub fn c(about: &str, name: &str, program: &Program, dump: &Dump) -> String {
          #include <linux/filter.h>\n\n\
          const unsigned short {name}_len = {count};\n\
          const struct sock_filter {name}[{count}] = {{\n",
-        words::arch(nr::AUDIT_ARCH),
+        program.arch().name,
         env!("CARGO_PKG_VERSION"),
     );
     for (pc, SockFilter { code, jt, jf, k }) in program.insns().iter().enumerate() {

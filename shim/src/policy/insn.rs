@@ -5,6 +5,7 @@
 use std::fmt;
 
 use agent_init::bpf::{CAPACITY, SockFilter};
+use agent_init::nr::{Arch, HOST};
 
 /// Words of scratch memory, `BPF_MEMWORDS`.
 pub const MEMORY: usize = 16;
@@ -87,6 +88,7 @@ impl fmt::Display for Invalid {
 pub struct Program {
     insns: Vec<SockFilter>,
     ops: Vec<Op>,
+    arch: &'static Arch,
 }
 
 impl Program {
@@ -112,7 +114,17 @@ impl Program {
             return Err(Invalid(ops.len() - 1, "the last one, does not return"));
         }
         check_memory(&ops)?;
-        Ok(Program { insns: insns.to_vec(), ops })
+        Ok(Program { insns: insns.to_vec(), ops, arch: HOST })
+    }
+
+    /// Read as one for this architecture: its numbers are those of the names, all others are foreign.
+    pub fn on(self, arch: &'static Arch) -> Program {
+        Program { arch, ..self }
+    }
+
+    /// What it is read for; this machine's, if nothing else was said.
+    pub fn arch(&self) -> &'static Arch {
+        self.arch
     }
 
     /// As the kernel has it.

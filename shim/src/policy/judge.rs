@@ -1,7 +1,7 @@
 //! What is wrong with a filter, ours or another program's. Each finding is a defect by the kernel's rules or by our
 //! table, and where it can be shown by a call, that call was run through the program. Notes are no defects.
 
-use agent_init::nr;
+use agent_init::nr::Arch;
 use agent_init::policy::{AGENT_POLICY, Row};
 
 use super::cube;
@@ -49,6 +49,10 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
+    fn arch(&self) -> &'static Arch {
+        self.program.arch()
+    }
+
     fn find(&mut self, what: String) {
         self.judgement.findings.push(what);
     }
@@ -60,7 +64,7 @@ impl Judge<'_> {
     /// Of this machine's numbers, those that may get a verdict.
     fn who(&self, verdict: impl Fn(Action) -> bool) -> Set {
         let ends = self.walked.leaves.iter().filter(|leaf| is(leaf, &verdict));
-        let native = ends.filter(|leaf| leaf.calls.archs().contains(nr::AUDIT_ARCH));
+        let native = ends.filter(|leaf| leaf.calls.archs().contains(self.arch().audit_arch));
         native.fold(Set::none(), |set, leaf| set.or(leaf.calls.numbers()))
     }
 
@@ -71,12 +75,12 @@ impl Judge<'_> {
         actions.dedup();
         for action in actions {
             let numbers = self.who(|a| a == action);
-            let known = known().and(&numbers).count();
+            let known = known(self.arch()).and(&numbers).count();
             let weaker = if action.is_weaker_than_kill() { "weaker than kill" } else { "" };
             let line = format!(
                 "{:<18}{weaker:<18}{known:>4} of {} known calls",
                 action.word(),
-                nr::CALLS.len()
+                self.arch().calls.len()
             );
             self.judgement.returns.push(line);
             match action {
@@ -130,30 +134,36 @@ impl Judge<'_> {
         }
         let may = self.walked.leaves.iter().filter(|leaf| is(leaf, &Action::may_run));
         let foreign = may.fold(Set::none(), |set, leaf| set.or(leaf.calls.archs()));
-        let foreign = foreign.minus(&Set::one(nr::AUDIT_ARCH));
+        let foreign = foreign.minus(&Set::one(self.arch().audit_arch));
         if !foreign.is_empty() {
             let is_none_asked = foreign.not().count() <= 1;
             let why = if is_none_asked { "no check of the architecture: " } else { "" };
-            self.find(format!("{why}calls of foreign architectures pass: {}", archs(&foreign)));
+            self.find(format!(
+                "{why}calls of foreign architectures pass: {}",
+                archs(self.arch(), &foreign)
+            ));
         }
         if self.who(Action::may_run).is_empty() {
-            self.note(format!("nothing passes on {}", words::arch(nr::AUDIT_ARCH)));
+            self.note(format!("nothing passes on {}", self.arch().name));
         }
     }
 
     fn numbers(&mut self) {
         let passes = self.who(Action::may_run);
-        let x32 = passes.and(&words::foreign_numbers());
+        let x32 = passes.and(&words::foreign_numbers(self.arch()));
         if !x32.is_empty() {
-            self.find(format!("x32 hole: numbers with the x32 bit pass: {}", few(&x32)));
+            self.find(format!(
+                "x32 hole: numbers with the x32 bit pass: {}",
+                few(self.arch(), &x32)
+            ));
         }
         // The kernel answers -1 itself.
-        let unknown = passes.minus(&known()).minus(&words::foreign_numbers());
+        let unknown = passes.minus(&known(self.arch())).minus(&words::foreign_numbers(self.arch()));
         let unknown = unknown.minus(&Set::one(u32::MAX));
         if !unknown.is_empty() {
             self.find(format!(
                 "numbers that no call has yet pass, so new calls of a newer kernel do: {}",
-                few(&unknown)
+                few(self.arch(), &unknown)
             ));
         }
     }
@@ -164,7 +174,7 @@ impl Judge<'_> {
         let asked = self.who(|action| action.may_run() && !action.runs());
         let (mut dangerous, mut perhaps) = (Vec::new(), Vec::new());
         for row in AGENT_POLICY.rows {
-            let Some(number) = nr::number(row.name) else { continue };
+            let Some(number) = self.arch().number(row.name) else { continue };
             if asked.contains(number) && is_dangerous(row) {
                 self.note(format!("{}: somebody else decides, our table refuses it", row.name));
             }
@@ -190,7 +200,7 @@ impl Judge<'_> {
     }
 
     fn leaves(&mut self, number: u32) -> Result<Vec<Leaf>, TooComplex> {
-        let calls = Calls::of(nr::AUDIT_ARCH, number);
+        let calls = Calls::of(self.arch().audit_arch, number);
         Ok(walk(self.program, calls, true, self.budget)?.leaves)
     }
 
@@ -198,13 +208,14 @@ impl Judge<'_> {
     fn arguments(&mut self, row: &Row, number: u32) -> Result<(), TooComplex> {
         let leaves = self.leaves(number)?;
         for refused in cube::refused(&row.rule) {
-            let refused = refused.calls(nr::AUDIT_ARCH, number);
+            let refused = refused.calls(self.arch().audit_arch, number);
             for leaf in leaves.iter().filter(|leaf| is(leaf, &Action::runs)) {
                 self.budget.spend(1)?;
                 let both = leaf.calls.and(&refused).and_then(|calls| calls.example());
                 let Some(call) = both else { continue };
                 if Action::of(result(self.program, &call)).runs() {
-                    let (text, rule) = (words::call(&call), words::rule(&row.rule));
+                    let (text, rule) =
+                        (words::call(self.program.arch(), &call), words::rule(&row.rule));
                     self.find(format!("{text} passes; our table: {rule}"));
                     return Ok(());
                 }
@@ -222,7 +233,7 @@ impl Judge<'_> {
                     _ => set,
                 }
             });
-        for (name, number) in nr::CALLS {
+        for (name, number) in self.arch().calls {
             if !looked.contains(*number) {
                 continue;
             }
@@ -254,8 +265,8 @@ impl Judge<'_> {
                     self.find(format!(
                         "{name}: the kernel drops the high half of argument {n}, the filter does \
                          not: {} is refused, {} passes",
-                        words::call(&plain),
-                        words::call(&other)
+                        words::call(self.program.arch(), &plain),
+                        words::call(self.program.arch(), &other)
                     ));
                     return Ok(());
                 }
@@ -283,8 +294,8 @@ impl Judge<'_> {
                     self.find(format!(
                         "{name}: argument {n} has 64 bits, and only its low half is compared: {} \
                          is taken for {}",
-                        words::call(&call.with(low + 1, 1)),
-                        words::call(&call)
+                        words::call(self.program.arch(), &call.with(low + 1, 1)),
+                        words::call(self.program.arch(), &call)
                     ));
                     return Ok(());
                 }
@@ -299,12 +310,12 @@ fn is(leaf: &Leaf, verdict: &impl Fn(Action) -> bool) -> bool {
     leaf.result.is_some_and(|result| verdict(Action::of(result)))
 }
 
-fn known() -> Set {
-    nr::CALLS.iter().map(|(_, number)| *number).collect()
+fn known(arch: &Arch) -> Set {
+    arch.calls.iter().map(|(_, number)| *number).collect()
 }
 
-fn few(set: &Set) -> String {
-    words::numbers(set, 4)
+fn few(arch: &Arch, set: &Set) -> String {
+    words::numbers(arch, set, 4)
 }
 
 /// Refused by our table with all arguments, and not because there is no such thing: that is ENOSYS too, but for

@@ -29,6 +29,7 @@ pub mod table;
 pub mod trace;
 
 use agent_init::bpf::{AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
+use agent_init::nr::{Arch, HOST};
 use agent_init::policy::{AGENT_POLICY, INIT_POLICY, Policy};
 
 /// One of our filters.
@@ -39,7 +40,9 @@ pub struct Filter {
     /// Whose it is.
     pub about: &'static str,
     /// Its table.
-    pub policy: &'static Policy,
+    pub policy: &'static Policy<'static>,
+    /// Whose numbers the program asks for.
+    pub arch: &'static Arch,
     /// What agent-init installs.
     pub program: &'static [SockFilter],
 }
@@ -47,6 +50,6 @@ pub struct Filter {
 /// All of them; the first is the agent's.
 #[rustfmt::skip] // a row a line
 pub const FILTERS: &[Filter] = &[
-    Filter { name: "default", about: "the agent's filter", policy: &AGENT_POLICY, program: &AGENT_PROGRAM },
-    Filter { name: "init",    about: "PID 1's own filter", policy: &INIT_POLICY,  program: &INIT_PROGRAM },
+    Filter { name: "default", about: "the agent's filter", policy: &AGENT_POLICY, arch: HOST, program: &AGENT_PROGRAM },
+    Filter { name: "init",    about: "PID 1's own filter", policy: &INIT_POLICY,  arch: HOST, program: &INIT_PROGRAM },
 ];

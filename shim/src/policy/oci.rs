@@ -24,7 +24,7 @@ const MOST: usize = 100;
 pub fn object_of(filter: &Filter) -> String {
     let mut plain: Vec<(Action, Vec<&str>)> = Vec::new();
     let mut rules = Vec::new();
-    for (_, row) in words::numbered(filter.policy) {
+    for (_, row) in words::numbered(filter.policy, filter.arch) {
         if row.rule.clauses.is_empty() {
             let action = Action::from(row.rule.otherwise);
             match plain.iter_mut().find(|(known, _)| *known == action) {
@@ -46,7 +46,7 @@ pub fn object_of(filter: &Filter) -> String {
     let (action, errno) = members(unknown);
     let mut members = vec![format!("\"defaultAction\":{action}")];
     members.extend(errno.map(|errno| format!("\"defaultErrnoRet\":{errno}")));
-    members.push("\"architectures\":[\"SCMP_ARCH_X86_64\"]".into());
+    members.push(format!("\"architectures\":[\"SCMP_ARCH_{}\"]", filter.arch.name.to_uppercase()));
     members.push(format!("\"syscalls\":{}", array(plain.chain(rules)).0));
     format!("{{{}}}\n", members.join(",\n"))
 }
@@ -55,7 +55,7 @@ pub fn object_of(filter: &Filter) -> String {
 pub fn unsaid(filter: &Filter) -> Vec<String> {
     let unknown = Action::from(filter.policy.unknown);
     let mut lines = Vec::new();
-    for (_, row) in words::numbered(filter.policy) {
+    for (_, row) in words::numbered(filter.policy, filter.arch) {
         let said = said(filter.policy, row);
         for action in actions(row).into_iter().filter(|action| *action != unknown) {
             let (is_said, fits) = (said.contains(&action), fits(row, action));

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use agent_init::error::{Errno, Step};
-use agent_init::nr;
 
 use super::dump::Dump;
 use super::insn::Program;
@@ -18,13 +17,13 @@ pub fn text(filter: &Filter, program: &Program, number: u32) -> Result<String, F
     let too_complex = |TooComplex| Failure::new(Step::POLICY, "walk", filter.name, Errno::E2BIG);
     let mut budget = Budget::new();
     let whole = walk(program, Calls::all(), false, &mut budget).map_err(too_complex)?;
-    let calls = Calls::of(nr::AUDIT_ARCH, number);
+    let calls = Calls::of(filter.arch.audit_arch, number);
     let leaves = walk(program, calls, true, &mut budget).map_err(too_complex)?.leaves;
     let examples: Vec<Call> = leaves.iter().filter_map(|leaf| leaf.calls.example()).collect();
 
     let dump = Dump::new(program, Some(&whole), Some(filter.policy));
     let mut text = head(filter, number);
-    let row = words::row(filter.policy, number);
+    let row = words::row(filter.policy, filter.arch, number);
     let clauses = row.map_or(0, |row| row.rule.clauses.len());
     // The clauses from the left, then the default.
     for wanted in (0..clauses).map(Some).chain([None]) {
@@ -40,7 +39,7 @@ pub fn text(filter: &Filter, program: &Program, number: u32) -> Result<String, F
             continue;
         };
         let (result, path) = path(program, call);
-        let (verdict, call) = (Action::of(result).words(), words::call(call));
+        let (verdict, call) = (Action::of(result).words(), words::call(filter.arch, call));
         text.push('\n');
         text.push_str(&words::paragraph(
             "",
@@ -53,10 +52,10 @@ pub fn text(filter: &Filter, program: &Program, number: u32) -> Result<String, F
 }
 
 fn head(filter: &Filter, number: u32) -> String {
-    let Some(row) = words::row(filter.policy, number) else {
+    let Some(row) = words::row(filter.policy, filter.arch, number) else {
         let unknown = Action::from(filter.policy.unknown).word();
-        let what = match words::name(number) {
-            _ if words::foreign_numbers().contains(number) => {
+        let what = match filter.arch.call(number) {
+            _ if words::foreign_numbers(filter.arch).contains(number) => {
                 "an x32 or negative number: kill, whatever the table says".into()
             }
             Some(name) => format!("{name}, not in the table `{}`: {unknown}", filter.name),

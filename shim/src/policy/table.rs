@@ -14,7 +14,7 @@ pub fn rows(
     group: Option<&str>,
     action: Option<&str>,
 ) -> Vec<(u32, &'static Row)> {
-    let mut rows = words::numbered(filter.policy);
+    let mut rows = words::numbered(filter.policy, filter.arch);
     rows.retain(|(_, row)| {
         group.is_none_or(|group| row.group == group)
             && action.is_none_or(|word| words::verdicts(&row.rule).any(|a| a.word() == word))
@@ -48,7 +48,7 @@ pub fn text(filter: &Filter, rows: &[(u32, &'static Row)]) -> String {
         "\n{count} of {} rows of `{}`, {}. aN is the low 32 bits of argument N,\n\
          all that the kernel takes of it. action: what is done if no clause holds; of a number without\n\
          a row {unknown}, of an x32 number and a foreign architecture kill.\n",
-        filter.policy.rows.len(),
+        words::numbered(filter.policy, filter.arch).len(),
         filter.name,
         filter.about
     );

@@ -7,8 +7,6 @@
 
 use std::rc::Rc;
 
-use agent_init::nr;
-
 use super::insn::{Cmp, MEMORY, Op, Program, WORDS};
 use super::run::{Call, holds, path};
 use super::set::Set;
@@ -131,7 +129,7 @@ impl Leaf {
 pub struct Here {
     /// Whether a path leads here.
     pub reached: bool,
-    /// The numbers of this machine's architecture that get here.
+    /// The numbers of the program's architecture that get here.
     pub numbers: Set,
     /// Other architectures that do.
     pub foreign: Set,
@@ -166,6 +164,7 @@ pub fn walk(
         walk: Walk { at: vec![Here::default(); program.ops().len()], leaves: Vec::new() },
         needs,
         args,
+        own: program.arch().audit_arch,
         budget,
     };
     let nothing = Value::Known(0);
@@ -216,6 +215,8 @@ struct Walker<'a> {
     walk: Walk,
     needs: Needs,
     args: bool,
+    /// The architecture that is not foreign.
+    own: u32,
     budget: &'a mut Budget,
 }
 
@@ -237,10 +238,10 @@ impl Walker<'_> {
 
     fn note(&mut self, pc: usize, op: Op, state: &State) {
         let Some(here) = self.walk.at.get_mut(pc) else { return };
-        if state.calls.archs().contains(nr::AUDIT_ARCH) {
+        if state.calls.archs().contains(self.own) {
             here.numbers = here.numbers.or(state.calls.numbers());
         }
-        let foreign = state.calls.archs().minus(&Set::one(nr::AUDIT_ARCH));
+        let foreign = state.calls.archs().minus(&Set::one(self.own));
         here.foreign = here.foreign.or(&foreign);
         if let Op::If(..) = op {
             here.compared =
@@ -291,7 +292,7 @@ impl Walker<'_> {
         for (way, to, outcome) in [(0, then, true), (1, other, false)] {
             for next in self.outcomes(state, cmp, operand, outcome) {
                 if let Some(here) = self.walk.at.get_mut(pc)
-                    && next.calls.archs().contains(nr::AUDIT_ARCH)
+                    && next.calls.archs().contains(self.own)
                 {
                     here.ways[way] = here.ways[way].or(next.calls.numbers());
                 }

@@ -1,6 +1,6 @@
 //! Words for what a program and a table are made of: numbers, rules, instructions, text in columns.
 
-use agent_init::nr;
+use agent_init::nr::{ARCHS, Arch};
 use agent_init::policy::{Policy, Row, Rule, Test, When};
 
 use super::insn::{Alu, Cmp, Op};
@@ -13,26 +13,20 @@ use super::verdict::Action;
 pub const WIDTH: usize = 100;
 
 /// From here on numbers are x32's, or negative: not the table's. 2^32 where there is no x32.
-pub fn foreign_numbers() -> Set {
+pub fn foreign_numbers(arch: &Arch) -> Set {
     // syscall(-1), of programs that were built without a number, is answered as an unknown one.
-    nr::X32_BIT.map_or(Set::none(), |bit| Set::range(bit, u32::MAX - 1))
-}
-
-/// The name of a number of this machine's architecture.
-pub fn name(number: u32) -> Option<&'static str> {
-    let at = nr::CALLS.binary_search_by_key(&number, |(_, number)| *number).ok()?;
-    nr::CALLS.get(at).map(|(name, _)| *name)
+    arch.x32_bit.map_or(Set::none(), |bit| Set::range(bit, u32::MAX - 1))
 }
 
 /// The row of a number.
-pub fn row(policy: &Policy, number: u32) -> Option<&'static Row> {
-    let name = name(number)?;
+pub fn row(policy: &Policy<'static>, arch: &Arch, number: u32) -> Option<&'static Row> {
+    let name = arch.call(number)?;
     policy.rows.iter().find(|row| row.name == name)
 }
 
 /// The rows of a table with their numbers, in the order of these.
-pub fn numbered(policy: &Policy) -> Vec<(u32, &'static Row)> {
-    let rows = policy.rows.iter().filter_map(|row| Some((nr::number(row.name)?, row)));
+pub fn numbered(policy: &Policy<'static>, arch: &Arch) -> Vec<(u32, &'static Row)> {
+    let rows = policy.rows.iter().filter_map(|row| Some((arch.number(row.name)?, row)));
     let mut rows: Vec<_> = rows.collect();
     rows.sort_by_key(|(number, _)| *number);
     rows
@@ -41,12 +35,13 @@ pub fn numbered(policy: &Policy) -> Vec<(u32, &'static Row)> {
 /// The name of an architecture; others as they are.
 pub fn arch(value: u32) -> String {
     #[rustfmt::skip] // linux/audit.h
-    const NAMES: &[(u32, &str)] = &[
-        (0xc000_003e, "x86_64"), (0x4000_0003, "i386"), (0xc000_00b7, "aarch64"), (0x4000_0028, "arm"),
-        (0xc000_00f3, "riscv64"), (0x8000_0015, "ppc64"), (0xc000_0015, "ppc64le"), (0x8000_0016, "s390x"),
+    const OTHERS: &[(u32, &str)] = &[
+        (0x4000_0003, "i386"), (0x4000_0028, "arm"), (0x4000_00f3, "riscv32"),
+        (0x8000_0015, "ppc64"), (0xc000_0015, "ppc64le"), (0x8000_0016, "s390x"),
     ];
-    let known = NAMES.iter().find(|(number, _)| *number == value);
-    known.map_or_else(|| format!("arch {value:#x}"), |(_, name)| (*name).to_owned())
+    let ours = ARCHS.iter().map(|arch| (arch.audit_arch, arch.name));
+    let known = ours.chain(OTHERS.iter().copied()).find(|(number, _)| *number == value);
+    known.map_or_else(|| format!("arch {value:#x}"), |(_, name)| name.to_owned())
 }
 
 /// A number as people write it: the large ones are bits.
@@ -55,8 +50,8 @@ pub fn number(value: u32) -> String {
 }
 
 /// `3 close`, `337`.
-pub fn number_and_name(value: u32) -> String {
-    name(value).map_or_else(|| number(value), |name| format!("{} {name}", number(value)))
+pub fn number_and_name(arch: &Arch, value: u32) -> String {
+    arch.call(value).map_or_else(|| number(value), |name| format!("{} {name}", number(value)))
 }
 
 /// `0-15`, `17`.
@@ -69,11 +64,11 @@ pub fn ranges(set: &Set) -> Vec<String> {
 }
 
 /// What lies in a set of numbers, shortly: up to `most` ranges, each with the names at its ends.
-pub fn numbers(set: &Set, most: usize) -> String {
+pub fn numbers(arch: &Arch, set: &Set, most: usize) -> String {
     let text = |(first, last): &(u32, u32)| match first == last {
-        true => number_and_name(*first),
+        true => number_and_name(arch, *first),
         false => {
-            let names = match (name(*first), name(*last)) {
+            let names = match (arch.call(*first), arch.call(*last)) {
                 (Some(first), Some(last)) => format!(" {first}..{last}"),
                 _ => String::new(),
             };
@@ -97,7 +92,10 @@ fn test(test: &Test) -> String {
         Test::Low(n, values) => format!("a{n} {}", set(values)),
         Test::Masked(n, mask, values) => format!("a{n} & {mask:#x} {}", set(values)),
         Test::AnyBit(n, bits) => format!("a{n} has a bit of {bits:#x}"),
+        Test::Between(n, first, last) => format!("a{n} in {first:#x}..{last:#x}"),
         Test::Whole(n, value) => format!("a{n} (64 bits) = {value:#x}"),
+        Test::WholeMasked(n, mask, value) => format!("a{n} (64 bits) & {mask:#x} = {value:#x}"),
+        Test::WholeBetween(n, first, last) => format!("a{n} (64 bits) in {first:#x}..{last:#x}"),
     }
 }
 
@@ -132,7 +130,10 @@ pub fn decide(rule: &Rule, args: &[u64; 6]) -> (Option<usize>, Action) {
         Test::Low(n, set) => set.contains(&low(n)),
         Test::Masked(n, mask, set) => set.contains(&(low(n) & mask)),
         Test::AnyBit(n, bits) => low(n) & bits != 0,
+        Test::Between(n, first, last) => (first..=last).contains(&low(n)),
         Test::Whole(n, value) => args[n] == value,
+        Test::WholeMasked(n, mask, value) => args[n] & mask == value,
+        Test::WholeBetween(n, first, last) => (first..=last).contains(&args[n]),
     };
     let at = rule.clauses.iter().position(|When(tests, _)| tests.iter().all(holds));
     let verdict = at.and_then(|at| rule.clauses.get(at)).map_or(rule.otherwise, |When(_, v)| *v);
@@ -140,12 +141,12 @@ pub fn decide(rule: &Rule, args: &[u64; 6]) -> (Option<usize>, Action) {
 }
 
 /// `ioctl(0, 0x5412)`: to the last argument that is not 0.
-pub fn call(call: &Call) -> String {
+pub fn call(arch: &Arch, call: &Call) -> String {
     let args = call.args();
     let used = args.iter().rposition(|arg| *arg != 0).map_or(0, |last| last + 1);
     let args: Vec<String> = args.iter().take(used).map(|arg| format!("{arg:#x}")).collect();
     let value = call.0[Call::NUMBER];
-    let name = name(value).map_or_else(|| format!("call {}", number(value)), str::to_owned);
+    let name = arch.call(value).map_or_else(|| format!("call {}", number(value)), str::to_owned);
     format!("{name}({})", args.join(", "))
 }
 
