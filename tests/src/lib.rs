@@ -2,7 +2,10 @@
 //! are counted, and what a room may not leave behind.
 #![allow(clippy::unwrap_used, reason = "test code: a panic is its way to fail")]
 
+pub mod calls;
 pub mod cbpf;
+
+pub mod peers;
 
 pub mod scripts;
 
