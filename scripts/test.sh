@@ -241,8 +241,11 @@ step_matrix_user() {
 step_matrix_dash() { needs dash; dash scripts/matrix.sh --quick; }
 step_matrix_ash() { needs busybox; busybox ash scripts/matrix.sh --quick; }
 
-# Start-up against bubblewrap. Numbers, not a verdict: only a start that fails makes it fail.
+# Start-up against bubblewrap, the filter against other assemblers. Numbers, not a verdict: only a start or a filter
+# that fails makes it fail.
 step_bench() {
+    cargo bench --quiet --locked -p agent-tests --bench filter -- $quick
+    echo
     needs bwrap
     cargo bench --quiet --locked -p agent-tests --bench start -- $quick
 }

@@ -4,7 +4,7 @@
 //! [`image`]) → [`supervise`] ([`pump`],
 //! [`tty`], [`status`]); [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
-//! [`doctor`] finds out what this host offers.
+//! [`mod@bench`] compares filters; [`doctor`] finds out what this host offers.
 
 pub mod limits;
 pub mod spec;
@@ -49,6 +49,7 @@ pub mod profile;
 pub mod policy;
 
 pub mod attribute;
+pub mod bench;
 pub mod cost;
 pub mod doctor;
 pub mod lab;

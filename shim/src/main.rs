@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Policy(options) => cmd::policy::run(&options),
         Command::Matrix(options) => Ok(without_agent(cmd::matrix::run(&options))),
         Command::Attribute(options) => Ok(without_agent(cmd::attribute::run(&options))),
+        Command::Bench(options) => cmd::bench::run(&options),
     };
     code.unwrap_or_else(|failure| tell(&failure)).into()
 }

@@ -1082,6 +1082,14 @@ pub fn impossible(number: i64, [a, b, c, d, e]: [i64; 5]) -> Result<(), Errno> {
     check(unsafe { libc::syscall(number, a, b, c, d, e, 0) }).map(drop)
 }
 
+/// A system call `count` times, with numbers for arguments, none of them an address. What it returns is not looked at.
+pub fn repeat(number: u32, [a, b, c]: [u64; 3], count: u32) {
+    for _ in 0..count {
+        // SAFETY: by the contract above the kernel touches no memory.
+        unsafe { libc::syscall(number.into(), a, b, c, 0, 0, 0) };
+    }
+}
+
 /// seccomp(2), SECCOMP_GET_ACTION_AVAIL. EOPNOTSUPP: the kernel does not know the action.
 pub fn has_action(action: u32) -> Result<(), Errno> {
     const GET_ACTION_AVAIL: i32 = 2;

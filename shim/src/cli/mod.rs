@@ -10,6 +10,8 @@ pub mod doctor;
 
 pub mod policy;
 
+pub mod bench;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::fd::RawFd;
@@ -18,6 +20,7 @@ use agent_init::layers::LAYERS;
 use lexopt::{Arg, Parser};
 
 pub use attribute::Attribute;
+pub use bench::Bench;
 pub use doctor::Doctor;
 pub use matrix::Matrix;
 pub use policy::Policy;
@@ -38,6 +41,8 @@ pub enum Command {
     Doctor(Doctor),
     /// `policy`: the filters, and the judgement of others.
     Policy(Policy),
+    /// `bench`: what filters cost.
+    Bench(Bench),
     /// A text for standard output: help or version.
     Print(String),
 }
@@ -90,6 +95,11 @@ const SECTIONS: &[Section] = &[
         "policy",
         "agent-shim policy list|show NAME|dump [FILE]|check FILE|diff A B|trace PID [options]\n  the filter: its table and its program, or another program's, judged and compared;\n  A, B: a file of struct sock_filter, or default, init\n",
         || lines(policy::OPTIONS),
+    ),
+    (
+        "bench",
+        "agent-shim bench filter [options]\n  what the filters cost to install and per call, beside others; exit status 0 whatever the numbers\n",
+        || lines(bench::OPTIONS),
     ),
 ];
 
@@ -160,6 +170,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Wrong>
         Some("attribute") => Ok(attribute::parse(Parser::from_args(args))?),
         Some("doctor") => Ok(doctor::parse(Parser::from_args(args))?),
         Some("policy") => Ok(policy::parse(Parser::from_args(args))?),
+        Some("bench") => Ok(bench::parse(Parser::from_args(args))?),
         Some("help" | "-h" | "--help") => Ok(Command::Print(help(None))),
         Some("-V" | "--version") => Ok(Command::Print(version())),
         Some("") => Err(format!("a command is missing: {}; --help tells more", commands()).into()),
@@ -308,6 +319,7 @@ mod tests {
         let names = names.chain(matrix::OPTIONS.iter().map(|o| o.name));
         let names = names.chain(attribute::OPTIONS.iter().map(|o| o.name));
         let names = names.chain(policy::OPTIONS.iter().map(|o| o.name));
+        let names = names.chain(bench::OPTIONS.iter().map(|o| o.name));
         for name in names.chain(doctor::OPTIONS.iter().map(|o| o.name)) {
             assert!(text.contains(&format!("--{name} ")), "{name}");
         }

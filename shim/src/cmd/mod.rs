@@ -1,6 +1,7 @@
 //! The commands, one a file.
 
 pub mod attribute;
+pub mod bench;
 pub mod doctor;
 pub mod matrix;
 pub mod output;

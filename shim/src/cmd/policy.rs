@@ -189,7 +189,7 @@ fn source(word: &OsStr) -> Result<Program, Failure> {
     }
 }
 
-fn program_of(path: &OsStr) -> Result<Program, Failure> {
+pub(super) fn program_of(path: &OsStr) -> Result<Program, Failure> {
     let checked = file::read(path)?.and_then(|insns| Program::check(&insns));
     checked.map_err(|Invalid(at, why)| {
         tell(&format!("{}: instruction {at}: {why}", path.display()));
