@@ -59,6 +59,9 @@ impl Failure {
         if let Some((_, _, text)) = OPTION_HINTS.iter().find(of_option) {
             return text;
         }
+        if step == Step::POLICY && call.bytes().starts_with(b"ptrace") {
+            return PTRACE_HINTS.iter().find(|(e, _)| *e == errno).map_or("", |(_, text)| *text);
+        }
         let fits = |(s, e, _): &&(Step, Option<Errno>, &str)| {
             *s == step && e.is_none_or(|known| known == errno)
         };
@@ -80,6 +83,16 @@ const OPTION_HINTS: &[(&str, Errno, &str)] = &[
     ("--git", Errno::EEXIST,  "git would take config and hooks from where it leads to, and makes none here: see what wrote it, and remove it"),
     ("--git", Errno::E2BIG, "more submodules than are guarded: take one of them for the workspace, or empty those that are not needed (git submodule deinit)"),
     ("--git", Errno(31),      "the agent may be able to write it by its other name: replace it by a copy"),
+];
+
+/// Of ptrace(2), which reads the filters of a process, by errno.
+#[rustfmt::skip] // a row a line
+const PTRACE_HINTS: &[(Errno, &str)] = &[
+    (Errno::ESRCH,   "no such process, or it has ended"),
+    (Errno::EPERM,   "only root with CAP_SYS_PTRACE reads another process, and one that is not traced already: kernel.yama.ptrace_scope"),
+    (Errno::EACCES,  "only root with CAP_SYS_ADMIN, and itself without a filter, reads the filters of a process"),
+    (Errno::EAGAIN,  "it does not stop: it waits in the kernel"),
+    (Errno::EINVAL,  "this kernel keeps no filters to be read: CONFIG_CHECKPOINT_RESTORE"),
 ];
 
 /// By step and errno (`None`: any); the first that fits is printed.
@@ -151,13 +164,9 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::POLICY,   Some(Errno::EFBIG),      "a filter has at most 4096 instructions of 8 bytes"),
     (Step::POLICY,   Some(Errno::EISDIR),     "a filter is a file of `struct sock_filter`, as `agent-shim policy dump --format bpf` writes it"),
     (Step::POLICY,   Some(Errno::EOPNOTSUPP), "a filter is a regular file: a FIFO or device may never end"),
+    (Step::POLICY,   Some(Errno::EACCES),     "you cannot read it yourself"),
     (Step::POLICY,   Some(Errno::ENOEXEC),    "the kernel would not take it: `agent-shim policy check` says why"),
     (Step::POLICY,   Some(Errno::E2BIG),      "the program has more paths than are followed"),
-    (Step::POLICY,   Some(Errno::ESRCH),      "no such process, or it has ended"),
-    (Step::POLICY,   Some(Errno::EPERM),      "only root with CAP_SYS_PTRACE reads another process, and one that is not traced already: kernel.yama.ptrace_scope"),
-    (Step::POLICY,   Some(Errno::EACCES),     "only root with CAP_SYS_ADMIN, and itself without a filter, reads the filters of a process"),
-    (Step::POLICY,   Some(Errno::EAGAIN),     "it does not stop: it waits in the kernel"),
-    (Step::POLICY,   Some(Errno::EINVAL),     "this kernel keeps no filters to be read: CONFIG_CHECKPOINT_RESTORE"),
     (Step::DEATH,    Some(Errno(0)),          "whoever started the room has gone"),
 ];
 
