@@ -169,7 +169,7 @@ fn locked(
 /// A policy as it is installed: refusals with the errno of the table, or all with the marker.
 struct Live {
     name: &'static str,
-    policy: &'static Policy,
+    policy: &'static Policy<'static>,
     program: Program,
     filter: Vec<SockFilter>,
     is_marked: bool,

@@ -45,7 +45,7 @@ fn by_number(policy: &Policy, name: &str) -> Verdict {
 fn head(policy: &Policy) -> Vec<SockFilter> {
     let mut head = vec![load(4), SockFilter { jt: 1, jf: 0, ..branch(IF_EQUAL, nr::AUDIT_ARCH) }];
     head.extend([ret(Verdict::Kill), load(0)]);
-    if let Some(bit) = nr::X32_BIT {
+    if let Some(bit) = nr::HOST.x32_bit {
         head.push(SockFilter { jf: 3, ..branch(IF_AT_LEAST, bit) });
         head.extend([branch(IF_EQUAL, u32::MAX), ret(policy.unknown), ret(Verdict::Kill)]);
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::matrix::Output;
+use super::output::Output;
 use super::policy::program_of;
 use super::{has_stdout, print};
 use crate::bench::filter::{self, Subject};
