@@ -80,6 +80,11 @@ impl Lab {
         })
     }
 
+    /// What the probe is told of the host: its arguments.
+    pub fn facts(&self) -> &[OsString] {
+        &self.facts
+    }
+
     /// What was tried and what happened, in no particular order.
     pub fn experiments(&self) -> impl Iterator<Item = (&'static str, Setup, &Outcome)> {
         self.known.iter().map(|((op, setup), outcome)| (*op, *setup, outcome))
@@ -183,7 +188,7 @@ impl Experiments for Lab {
 }
 
 /// `AGENT_BIN_DIR/agent-probe`, else the one beside this program.
-fn probe_path() -> PathBuf {
+pub(crate) fn probe_path() -> PathBuf {
     let beside = || env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from));
     let named = env::var_os("AGENT_BIN_DIR").filter(|dir| !dir.is_empty());
     let dir = named.map(PathBuf::from).or_else(beside);
@@ -192,12 +197,14 @@ fn probe_path() -> PathBuf {
 
 /// A line on standard error that shows how far it is, if that is a terminal.
 pub fn progress_line() -> impl FnMut(usize) + Send + 'static {
+    |rooms| progress_of(&format!("{rooms} rooms"))
+}
+
+/// The same of anything that is under way.
+pub fn progress_of(what: &str) {
     use std::io::{IsTerminal, stderr};
-    let shown = stderr().is_terminal();
-    move |rooms| {
-        if shown {
-            let _nobody_reads = write!(stderr(), "\r\x1b[K{rooms} rooms");
-        }
+    if stderr().is_terminal() {
+        let _nobody_reads = write!(stderr(), "\r\x1b[K{what}");
     }
 }
 

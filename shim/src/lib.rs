@@ -4,7 +4,9 @@
 //! [`image`]) → [`supervise`] ([`pump`],
 //! [`tty`], [`status`]); [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
-//! [`mod@bench`] compares filters; [`doctor`] finds out what this host offers.
+//! [`mod@bench`] compares filters;
+//! [`launcher`] lets another sandbox be judged by the same probe, [`keeper`] starts it;
+//! [`doctor`] finds out what this host offers.
 
 pub mod limits;
 pub mod spec;
@@ -52,7 +54,9 @@ pub mod attribute;
 pub mod bench;
 pub mod cost;
 pub mod doctor;
+pub mod keeper;
 pub mod lab;
+pub mod launcher;
 pub mod proof;
 pub mod report;
 

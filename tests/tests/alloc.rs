@@ -32,3 +32,15 @@ fn an_experiment_allocates_nothing() {
         assert!(!allocated, "{}: {finding:?}", row.name);
     }
 }
+
+/// Between a launcher and agent-shim stands a forked keeper.
+#[test] // seen to fail with a keeper that makes its report by `to_vec`
+fn a_keeper_allocates_nothing() {
+    no_allocation_in_a_child();
+    for own_mounts in [false, agent_shim::plan::is_real_root()] {
+        let script = b"sleep 1000 & exit 3".to_vec();
+        let kept = agent_shim::keeper::start(script, Vec::new(), own_mounts).unwrap();
+        let ended = kept.to_end(std::time::Duration::from_secs(5)).unwrap();
+        assert_eq!((ended.end, ended.is_left), (Some(End::Exited(3)), false), "{ended:?}");
+    }
+}

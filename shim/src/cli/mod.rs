@@ -78,7 +78,7 @@ const SECTIONS: &[Section] = &[
     }),
     (
         "matrix",
-        "agent-shim matrix [options]\n  what each profile blocks, which primitive did it, and what it costs\n",
+        "agent-shim matrix [options]\n  what each profile blocks, which primitive did it, and what it costs; and what another sandbox does\n",
         || lines(matrix::OPTIONS),
     ),
     (
@@ -106,7 +106,8 @@ const SECTIONS: &[Section] = &[
 const EXITS: &str = "\
 exit status of run: the agent's own; 128+n when signal n ended it; 124 when --timeout did; 125 the
 harness failed and nothing weaker was run; 126 found, not executable; 127 not found.
-exit status of matrix: 0 the room held; 1 it did not; 125 the harness failed.
+exit status of matrix: 0 the room held; 1 it did not; 2 a launcher has not answered on an operation;
+125 the harness failed.
 exit status of attribute: 0 every verdict is proved; 1 weaker than the baseline, or what must work
 does not; 2 evidence disagrees; 130 stopped; 125 the harness failed.
 exit status of doctor: 0 the profile full can be built here; 1 it cannot; 125 the command failed.
@@ -287,6 +288,10 @@ mod tests {
         assert!(wrong(&["run", "--net", "hosts", "sh"]).contains("--net \"hosts\""));
         assert!(wrong(&["run", "--file", "99", "/x", "sh"]).contains("99 is not open"));
         assert!(wrong(&["matrix", "extra"]).contains("extra"));
+        assert!(wrong(&["matrix", "--launcher", " "]).contains("empty command"));
+        assert!(wrong(&["matrix", "--launcher-as", "x"]).contains("CMD is missing"));
+        let twice = ["matrix", "--launcher", "/bin/env", "--launcher-as", "env", "x"];
+        assert!(wrong(&twice).contains("\"env\" is a launcher's name already"));
         assert!(wrong(&["mtrix"]).contains("mtrix"));
         assert!(wrong(&[]).contains("command is missing"));
     }
@@ -298,6 +303,17 @@ mod tests {
             panic!()
         };
         assert_eq!(run.spec.layers, Layers::NS_ONLY - Layers::NET);
+    }
+
+    #[test]
+    fn launchers_are_kept_in_their_order() {
+        let Ok(Command::Matrix(matrix)) =
+            of(&["matrix", "--all", "--launcher", "b x --", "--launcher-as", "a b", "b y"])
+        else {
+            panic!()
+        };
+        let names: Vec<_> = matrix.launchers.iter().map(|l| (&*l.name, &*l.command)).collect();
+        assert_eq!((names, matrix.all), (vec![("b", "b x --"), ("a b", "b y")], true));
     }
 
     #[test]

@@ -84,7 +84,7 @@ fn note(to: &mut String, word: &str, text: &str) {
 
 /// Lines of at most `width` characters, broken at blanks; a longer word is broken too. What came
 /// from elsewhere cannot move a terminal's cursor.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in one_line(text).split(' ') {
         let mut rest: Vec<char> = word.chars().collect();

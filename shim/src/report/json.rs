@@ -12,6 +12,10 @@
 //!            "without_control":false,
 //!            "sufficient":["mnt","landlock"], layers that block it alone
 //!            "necessary":[]}]}],              layers without which it is allowed
+//!  "launchers":[{"name":"bwrap",               with --launcher: "profiles" are none and full then,
+//!    "command":"bwrap --unshare-all --",       and "cost" is empty
+//!    "uid":1000,                               who has started it
+//!    "ops":[{"op":"…","title":"…","result":"ALLOWED","errno":null,"note":null}]}],
 //!  "experiments":[{"op":"…","setup":"room mnt,userns","result":"…","errno":null,"note":null}],
 //!  "cost":[{"profile":"none","startup_ms":0.31,"ns_per_syscall":116.1,"delta_ns":0,
 //!           "cause":null,"noise_ns":1.0}]}
@@ -24,7 +28,7 @@ use agent_init::layers::{LAYERS, Layers};
 use agent_probe::Outcome;
 use tinyjson::JsonValue;
 
-use super::{Report, Table};
+use super::{Column, Report, Table};
 use crate::cost::Cost;
 use crate::lab::Lab;
 use crate::profile;
@@ -79,6 +83,7 @@ pub fn matrix(report: &Report, lab: &Lab) -> String {
         ("kernel", text(kernel.trim())),
         ("control", boolean(report.has_root)),
         ("profiles", array(report.tables.iter().map(profile_of))),
+        ("launchers", array(report.launchers.iter().map(launcher))),
         ("experiments", array(experiments)),
         ("cost", array(report.costs.iter().map(cost))),
     ]);
@@ -111,6 +116,19 @@ fn profile_of(table: &Table) -> Json {
         ])
     });
     object([("name", text(table.profile)), ("layers", names(layers)), ("ops", array(ops))])
+}
+
+fn launcher(column: &Column) -> Json {
+    let ops = column.rows.iter().map(|(op, outcome)| {
+        let [result, errno, note] = outcome_members(outcome);
+        object([("op", text(op.id)), ("title", text(op.title)), result, errno, note])
+    });
+    object([
+        ("name", text(&column.name)),
+        ("command", text(&column.command)),
+        ("uid", Json(column.uid.to_string())),
+        ("ops", array(ops)),
+    ])
 }
 
 pub(crate) fn cost(cost: &Cost) -> Json {

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use agent_probe::{Verdict, errno_words};
+use agent_probe::{Outcome, Verdict, errno_words};
 
-use super::{Report, Table};
+use super::{Report, Table, beside};
 use crate::attribute::{Blocker, Cell};
 use crate::cost::Cost;
 
@@ -27,8 +27,11 @@ pub fn matrix(report: &Report, colour: bool) -> String {
         text.push_str(&grid(&rows(table), colour));
         text.push('\n');
     }
-    text.push_str(&grid(&costs(&report.costs), false));
-    text.push('\n');
+    text.push_str(&beside::tables(report, colour));
+    if !report.costs.is_empty() {
+        text.push_str(&grid(&costs(&report.costs), false));
+        text.push('\n');
+    }
     if report.tables.iter().any(|t| t.rows.iter().any(|(_, cell)| cell.without_control)) {
         text.push_str(NO_CONTROL);
         text.push('\n');
@@ -43,7 +46,7 @@ fn rows(table: &Table) -> Vec<Vec<String>> {
         vec![
             op.title.to_owned(),
             cell.outcome.verdict.word().to_owned(),
-            errno(cell),
+            errno(&cell.outcome),
             blocker(cell),
         ]
     };
@@ -51,8 +54,8 @@ fn rows(table: &Table) -> Vec<Vec<String>> {
 }
 
 /// `ENOENT (No such file or directory)`.
-fn errno(cell: &Cell) -> String {
-    let Some(errno) = cell.outcome.errno else { return "-".into() };
+pub(super) fn errno(outcome: &Outcome) -> String {
+    let Some(errno) = outcome.errno else { return "-".into() };
     let name = errno.name();
     format!("{name} ({})", errno_words(&name))
 }
@@ -156,7 +159,7 @@ mod tests {
             noise_ns: 1.0,
         };
         let tables = vec![Table { profile: "full", rows: vec![(op, cell)] }];
-        Report { tables, costs: vec![cost], has_root: false }
+        Report { tables, costs: vec![cost], has_root: false, launchers: Vec::new() }
     }
 
     #[test]
