@@ -1,6 +1,8 @@
 #!/bin/sh
 # matrix.sh - what each profile blocks, which primitive did it, and what it costs.
-# usage: scripts/matrix.sh [options of agent-shim matrix]   exit: 0 the room held, 1 it did not, 125 failed
+# usage: scripts/matrix.sh [options of agent-shim matrix]
+#        scripts/matrix.sh --where   prints the directory of the binaries, for other scripts
+# exit: 0 the room held, 1 it did not, 2 it held and a --launcher has not answered, 125 failed
 # The binaries: those in AGENT_BIN_DIR if it is set; else those beside this script; else those of the source
 # tree around it, built with cargo where that is possible.
 # needs: sh, and readlink where this is started through a symbolic link. No bash, no GNU options.
@@ -108,6 +110,12 @@ fi
 # Now, as a shell takes a program of another machine for a script of its own.
 version=$("$bin/agent-shim" --version) || fail "$bin/agent-shim cannot be run here"
 case $version in "agent-shim "*) ;; *) fail "$bin/agent-shim is something else: $version" ;; esac
+
+if [ "$*" = --where ]; then
+    echo "$bin"
+    trap - EXIT
+    exit 0
+fi
 
 AGENT_BIN_DIR=$bin; export AGENT_BIN_DIR
 exec "$bin/agent-shim" matrix "$@"

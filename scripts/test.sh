@@ -10,7 +10,7 @@ set -u
 LC_ALL=C; export LC_ALL
 umask 022 # uid 65534 runs what is built here
 
-STEPS='tools fmt clippy build sizes doc test test-as-user kernels shellcheck matrix-root matrix-user matrix-dash matrix-ash bench'
+STEPS='tools fmt clippy build sizes doc test test-as-user kernels shellcheck matrix-root matrix-user matrix-dash matrix-ash compare bench'
 SKIP=75 # the status of a step that cannot be run here; its last line says why
 USER_ID=65534
 
@@ -241,6 +241,12 @@ step_matrix_user() {
 step_matrix_dash() { needs dash; dash scripts/matrix.sh --quick; }
 step_matrix_ash() { needs busybox; busybox ash scripts/matrix.sh --quick; }
 
+# A launcher that is here and does not answer is its own matter: what has to hold is tests/tests/launcher.rs.
+step_compare() {
+    needs bwrap
+    sh scripts/compare.sh || [ $? = 2 ]
+}
+
 # Start-up against bubblewrap, the filter against other assemblers. Numbers, not a verdict: only a start or a filter
 # that fails makes it fail.
 step_bench() {
@@ -278,7 +284,7 @@ run_step() {
     [ $status != $SKIP ] || result="skipped: $(tail -n 1 "$log")"
     case $name:$result in
         *:FAILED*) cat "$log" ;;
-        matrix-root:* | matrix-user:* | bench:* | sizes:* | tools:*) cat "$log" ;;
+        matrix-root:* | matrix-user:* | compare:* | bench:* | sizes:* | tools:*) cat "$log" ;;
         test* | kernels:*) grep -e '^test result' -e ^SKIP -e '^guest: [up]' "$log" ;;
     esac
     before=$failed
