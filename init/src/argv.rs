@@ -331,7 +331,7 @@ fn block(
     block.strings(program);
     block.strings(envp);
 
-    let counts = [settings.limits().count(), 0, count, candidates, program.len(), envp.len()];
+    let counts = [0, settings.limits().count(), 0, count, candidates, program.len(), envp.len()];
     for (n, count) in counts.into_iter().enumerate() {
         block.set(COUNTS + n, count as u64);
     }

@@ -41,7 +41,7 @@ const fn sound(rows: &[Row], extent: Extent) {
     }
 }
 
-const fn stop(row: &str, why: &str) -> ! {
+pub(crate) const fn stop(row: &str, why: &str) -> ! {
     let mut line = Line::EMPTY;
     line.push("the row of `");
     line.push(row);
@@ -100,7 +100,7 @@ const fn is_call(name: &str, archs: &[&Arch]) -> bool {
     false
 }
 
-const fn has_row(rows: &[Row], name: &str) -> bool {
+pub(crate) const fn has_row(rows: &[Row], name: &str) -> bool {
     let mut i = 0;
     while i < rows.len() {
         if same(rows[i].name, name) {

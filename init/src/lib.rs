@@ -29,6 +29,7 @@ pub mod seccomp;
 
 pub mod bpf;
 pub mod check;
+pub mod groups;
 pub mod nr;
 pub mod policy;
 mod text;

@@ -4,7 +4,7 @@
 //! reader does not have. [`HOST`] is the one that this program runs on.
 
 /// An architecture, as a filter sees it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Arch {
     /// As in target triples.
     pub name: &'static str,

@@ -14,8 +14,8 @@
 //! | 4 | layers whose `apply` is left out, for tests: the read-back must then refuse |
 //! | 5..12 | the host's namespace inodes, in the order of `NAMESPACES` |
 //! | 12 | grace: milliseconds from SIGTERM to SIGKILL for what the agent leaves; 0: SIGKILL at once |
-//! | 13..19 | counts: rlimits, kept, grants, candidates, argv, envp |
-//! | values | rlimits: resource, limit · kept: at, wanted · grants: access rights |
+//! | 13..20 | counts: filter, rlimits, kept, grants, candidates, argv, envp |
+//! | values | filter: an instruction a word · rlimits: resource, limit · kept: at, wanted · grants: access rights |
 //! | offsets | grants: path · start directory · candidates: path · argv, then 0 · envp, then 0 |
 
 use core::ffi::CStr;
@@ -27,9 +27,9 @@ use crate::layers::Layers;
 use crate::sys;
 
 /// First word: the version of this layout, in the last byte.
-pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor2");
+pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor3");
 /// Words before the tables.
-pub const HEADER: usize = 19;
+pub const HEADER: usize = 20;
 /// The word that holds the grace.
 pub const GRACE: usize = 12;
 /// The first of the counts.
@@ -51,8 +51,6 @@ bitflags! {
     pub struct Flags: u64 {
         /// Accept an older Landlock ABI than the profile needs.
         const BEST_EFFORT = 1 << 0;
-        /// Refusals of the filter answer 4095, which no kernel path returns: for experiments.
-        const MARKED = 1 << 1;
         /// The program is [`PROGRAM_FD`], not a path.
         const PROGRAM_FD = 1 << 2;
         /// Descriptor 0 is a terminal of the room: it becomes the agent's controlling terminal.
@@ -69,6 +67,7 @@ bitflags! {
 /// Where each table begins, in words.
 #[derive(Clone, Copy, Debug)]
 struct Tables {
+    filter: usize,
     rlimits: usize,
     kept: usize,
     accesses: usize,
@@ -106,13 +105,14 @@ impl Iterator for Pairs<'_> {
 
 /// Where the tables lie; `None` if they do not lie within `words`.
 fn tables(words: &[u64]) -> Option<Tables> {
-    let mut counts = [0usize; 6];
+    let mut counts = [0usize; 7];
     for (count, word) in counts.iter_mut().zip(words.get(COUNTS..HEADER)?) {
         // None is longer than the block, so no sum below overflows.
         *count = usize::try_from(*word).ok().filter(|n| *n <= words.len())?;
     }
-    let [rlimits, kept, grants, candidates, argv, envp] = counts;
-    let kept_at = HEADER + 2 * rlimits;
+    let [filter, rlimits, kept, grants, candidates, argv, envp] = counts;
+    let rlimits_at = HEADER + filter;
+    let kept_at = rlimits_at + 2 * rlimits;
     let accesses = kept_at + 2 * kept;
     let paths = accesses + grants;
     let start = paths + grants;
@@ -121,7 +121,8 @@ fn tables(words: &[u64]) -> Option<Tables> {
     let envp_at = argv_at + argv + 1;
     let end = envp_at + envp + 1;
     (argv > 0 && end <= words.len()).then_some(Tables {
-        rlimits: HEADER,
+        filter: HEADER,
+        rlimits: rlimits_at,
         kept: kept_at,
         accesses,
         paths,
@@ -198,6 +199,11 @@ impl<'a> Orders<'a> {
     /// Milliseconds between SIGTERM and SIGKILL for what the agent leaves behind.
     pub fn grace(&self) -> u64 {
         self.word(GRACE)
+    }
+
+    /// The agent's filter, `struct sock_filter` as they lie in memory; none: the one that init has in it.
+    pub fn filter(&self) -> &'a [u64] {
+        self.words.get(self.at.filter..self.at.rlimits).unwrap_or(&[0])
     }
 
     /// Resource and limit, soft and hard alike; getrlimit(2).

@@ -92,15 +92,15 @@ pub const INIT_POLICY: Policy<'static> = Policy { rows: INIT, unknown: Verdict::
 
 // The words of the tables. Values from the kernel's headers, equal on x86_64, aarch64 and riscv64.
 
-const ALLOW: Verdict = Verdict::Allow;
-const EPERM: Verdict = Verdict::Errno(1);
-const EINVAL: Verdict = Verdict::Errno(22);
-const ENOSYS: Verdict = Verdict::Errno(38);
+pub(crate) const ALLOW: Verdict = Verdict::Allow;
+pub(crate) const EPERM: Verdict = Verdict::Errno(1);
+pub(crate) const EINVAL: Verdict = Verdict::Errno(22);
+pub(crate) const ENOSYS: Verdict = Verdict::Errno(38);
 const EPROTONOSUPPORT: Verdict = Verdict::Errno(93);
 const EAFNOSUPPORT: Verdict = Verdict::Errno(97);
 
-const SELF: u32 = 0; // as a pid: the caller
-const PID_1: u32 = 1; // agent-init, which has the agent's uid
+pub(crate) const SELF: u32 = 0; // as a pid: the caller
+pub(crate) const PID_1: u32 = 1; // agent-init, which has the agent's uid
 const NULL: u64 = 0;
 
 // asm-generic/ioctls.h

@@ -1,24 +1,19 @@
 //! The system-call filter of the agent, and the much smaller one of PID 1. seccomp(2),
 //! Documentation/userspace-api/seccomp_filter.rst.
 
-use crate::bpf::{self, AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
+use crate::bpf::{AGENT_PROGRAM, INIT_PROGRAM};
 use crate::error::{At, Error};
 use crate::lock::Room;
-use crate::orders::Flags;
 use crate::sys;
 
 /// SECCOMP_MODE_FILTER, as PR_GET_SECCOMP and `Seccomp:` in the status file have it.
 const MODE_FILTER: usize = 2;
 
-/// The agent's filter, in the agent's process: last of all, as it refuses the calls used before.
+/// The agent's filter, that of the orders or else our own, in the agent's process: last of all, as it refuses the calls used before.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
-    let set = |program: &[SockFilter]| sys::set_filter(program).at(c"seccomp(agent)");
-    if !room.orders.flags().contains(Flags::MARKED) {
-        return set(&AGENT_PROGRAM);
-    }
-    let mut marked = AGENT_PROGRAM;
-    bpf::marked(&AGENT_PROGRAM, &mut marked);
-    set(&marked)
+    let filter = room.orders.filter();
+    if filter.is_empty() { sys::set_filter(&AGENT_PROGRAM) } else { sys::set_filter_words(filter) }
+        .at(c"seccomp(agent)")
 }
 
 /// The kernel says that a filter is on, and a call that it would grant is refused.

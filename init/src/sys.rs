@@ -761,10 +761,21 @@ pub fn caps() -> Result<CapSets, Errno> {
 /// seccomp(2), SECCOMP_SET_MODE_FILTER, this thread only. The kernel copies `program`.
 /// EACCES: no_new_privs is not set. EINVAL: empty, rejected, or more than 4096 instructions.
 pub fn set_filter(program: &[SockFilter]) -> Result<(), Errno> {
-    let len = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
-    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    set_program(program.as_ptr().cast_mut().cast(), program.len())
+}
+
+/// The same of instructions as they lie in memory, one a word.
+pub fn set_filter_words(program: &[u64]) -> Result<(), Errno> {
+    set_program(program.as_ptr().cast_mut().cast(), program.len())
+}
+
+#[inline(never)]
+fn set_program(filter: *mut libc::sock_filter, len: usize) -> Result<(), Errno> {
+    let len = u16::try_from(len).map_err(|_| Errno::EINVAL)?;
+    let prog = libc::sock_fprog { len, filter };
     let at = (&raw const prog).expose_provenance();
-    // SAFETY: `prog` and its `len` instructions outlive the call; the kernel only reads them.
+    // SAFETY: both callers pass `len` instructions of 8 bytes, which outlive the call as `prog` does; the kernel only
+    // reads them.
     check(unsafe { sc::syscall3(nr::SECCOMP, int(SECCOMP_SET_MODE_FILTER), 0, at) }).map(drop)
 }
 const SECCOMP_SET_MODE_FILTER: i32 = 1;

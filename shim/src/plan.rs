@@ -5,6 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_init::bpf::SockFilter;
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::Access;
 use agent_init::layers::{Layers, NAMESPACES};
@@ -148,6 +149,8 @@ pub struct Plan {
     pub omitted: Layers,
     /// Variations that init is told of.
     pub flags: Flags,
+    /// The agent's filter; none: the one that init has in it.
+    pub filter: Vec<SockFilter>,
     /// Who it runs as.
     pub identity: Identity,
     /// What the root holds, parents first.
@@ -185,13 +188,13 @@ impl Plan {
         let identity = Identity::of(spec)?;
         let mut flags = Flags::empty();
         flags.set(Flags::BEST_EFFORT, spec.best_effort);
-        flags.set(Flags::MARKED, spec.marked);
         // Where the net namespace was taken away and the host's network was not given.
         flags.set(Flags::NO_TCP, spec.net == Net::None && !spec.layers.contains(Layers::NET));
         let mut plan = Plan {
             layers: spec.layers,
             omitted: spec.omitted,
             flags,
+            filter: spec.filter.handed_over(spec.marked),
             identity,
             nodes: Vec::new(),
             program,
@@ -265,6 +268,7 @@ impl Plan {
         let mut flags = self.flags;
         flags.set(Flags::PROGRAM_FD, matches!(self.program, Program::Image(_)));
         let counts = [
+            self.filter.len(),
             rlimits.len(),
             self.kept.len(),
             grants.len(),
@@ -279,6 +283,7 @@ impl Plan {
         words.push(u64::try_from(self.grace.as_millis()).unwrap_or(u64::MAX));
         words.extend(counts.map(|n| n as u64));
         debug_assert_eq!(words.len(), HEADER);
+        words.extend(self.filter.iter().map(word));
         words.extend(rlimits.iter().flat_map(|(resource, limit)| [u64::from(*resource), *limit]));
         let number = |fd: RawFd| u64::from(fd.cast_unsigned());
         let kept = (self.first_kept()..).zip(&self.kept);
@@ -302,6 +307,13 @@ impl Plan {
         }
         words
     }
+}
+
+/// As it lies in memory: code, jt, jf, k.
+fn word(insn: &SockFilter) -> u64 {
+    let SockFilter { code, jt, jf, k } = *insn;
+    let ([c, d], [e, f, g, h]) = (code.to_ne_bytes(), k.to_ne_bytes());
+    u64::from_ne_bytes([c, d, jt, jf, e, f, g, h])
 }
 
 /// Whether `path` lies beneath `dir`.
@@ -358,6 +370,7 @@ mod tests {
             layers: Layers::FULL,
             omitted: Layers::empty(),
             flags: Flags::empty(),
+            filter: Vec::new(),
             identity: Identity::Caller { uid: 1000, gid: 100 },
             nodes: room::bare(),
             program: Program::Path(c"sh".to_owned()),

@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::launch;
 use crate::limits::Resource;
 use crate::plan::{self, Plan, Program};
+use crate::policy::choice::Choice;
 use crate::program;
 use crate::spec::{Base, Mode, Mount, Spec, What};
 use crate::stdio::Stdio;
@@ -161,6 +162,12 @@ impl Sandbox {
     /// Accept less than was asked for where the host cannot give it.
     pub fn best_effort(mut self, yes: bool) -> Sandbox {
         self.spec.best_effort = yes;
+        self
+    }
+
+    /// Which filter the agent runs under.
+    pub fn filter(mut self, choice: Choice) -> Sandbox {
+        self.spec.filter = choice;
         self
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use agent_init::layers::Layers;
 
 use crate::limits::Limits;
+use crate::policy::choice::Choice;
 
 /// What the room holds before any option adds to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub struct Spec {
     pub omitted: Layers,
     /// Accept less than was asked for, and say so.
     pub best_effort: bool,
+    /// Which filter the agent runs under.
+    pub filter: Choice,
     /// The filter's refusals answer errno 4095: for experiments.
     pub marked: bool,
     /// Not a room but the control of an experiment: as real root.
@@ -118,6 +121,7 @@ impl Default for Spec {
             layers: Layers::FULL,
             omitted: Layers::empty(),
             best_effort: false,
+            filter: Choice::default(),
             marked: false,
             as_real_root: false,
             base: Base::System,

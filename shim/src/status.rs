@@ -13,6 +13,7 @@
 //! {"record":"enforced",   what is in force, before the agent is told of
 //!  "schema":"agent-shim/status","version":1,
 //!  "layers":[{"name":"seccomp","read_back":"Seccomp: 2, a marked call is refused"},…],
+//!  "filter":"default +ptrace no-wx",       as `policy dump` takes it; none: without the layer seccomp
 //!  "limits":[{"name":"pids","value":256,    null: unlimited
 //!             "asked":false,               by the caller, or a default
 //!             "by":"RLIMIT_NPROC",          null: nothing does it on this host
@@ -158,7 +159,13 @@ impl Stream {
     }
 
     /// Every layer was read back; of limits, what is in force.
-    pub fn enforced(&mut self, layers: Layers, limits: &[Enforced], dropped: &[String]) {
+    pub fn enforced(
+        &mut self,
+        layers: Layers,
+        filter: &str,
+        limits: &[Enforced],
+        dropped: &[String],
+    ) {
         let named = |flag| LAYERS.iter().find(|l| l.flag == flag).map_or("?", |l| l.name);
         let rows = READ_BACKS.iter().filter(|(flag, _)| layers.contains(*flag));
         let layers = rows.map(|(flag, read_back)| {
@@ -176,7 +183,12 @@ impl Stream {
         let dropped = dropped.iter().map(|what| text(what));
         self.add(
             "enforced",
-            [("layers", list(layers)), ("limits", list(limits)), ("dropped", list(dropped))],
+            [
+                ("layers", list(layers)),
+                ("filter", text(filter)),
+                ("limits", list(limits)),
+                ("dropped", list(dropped)),
+            ],
         );
     }
 

@@ -2,19 +2,24 @@
 
 use std::ffi::OsString;
 
-use agent_init::nr;
+use agent_init::nr::{ARCHS, Arch, HOST};
 use lexopt::Parser;
 
 use super::{Command, End, Opt, opt, options, utf8};
+use crate::policy::choice::Choice;
 use crate::policy::{FILTERS, words};
 
 /// What they ask for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Policy {
     /// The command, and what it works on.
     pub what: What,
-    /// The name of the filter.
-    pub filter: Option<&'static str>,
+    /// Whether it is about PID 1's own filter.
+    pub init: bool,
+    /// The agent's filter, else.
+    pub choice: Choice,
+    /// Whose numbers.
+    pub arch: &'static Arch,
     /// Only rows of this group.
     pub group: Option<String>,
     /// Only rows that can answer so.
@@ -29,8 +34,10 @@ pub enum What {
     /// The table.
     #[default]
     List,
-    /// One number.
-    Show(u32),
+    /// The groups of the table.
+    Groups,
+    /// One call, by its name or number.
+    Show(OsString),
     /// The program.
     Dump(Option<OsString>),
     /// What is wrong with a program.
@@ -66,7 +73,12 @@ const FORMATS: &[(&str, Format)] = &[
 pub(super) const OPTIONS: &[Opt<Policy>] = &[
     opt("group",  "NAME", "list: only the rows of a group", |p, v| { p.group = Some(known(utf8(v)?, &groups())?); Ok(()) }),
     opt("action", "NAME", "list: only the rows that can answer allow, kill, EPERM …", |p, v| { p.action = Some(known(utf8(v)?, &actions())?); Ok(()) }),
-    opt("init",   "",     "list, show, dump: of PID 1's own filter", |p, _| { p.filter = Some("init"); Ok(()) }),
+    opt("init",   "",     "list, show, dump: of PID 1's own filter", |p, _| { p.init = true; Ok(()) }),
+    opt("arch",   "NAME", "for x86_64, aarch64 or riscv64 [this machine's]", |p, v| { p.arch = arch(utf8(v)?)?; Ok(()) }),
+    opt("filter", "NAME", "of default or strict, as run has it [default]", |p, v| p.choice.base(utf8(v)?)),
+    opt("allow-group", "NAME", "with this group, as run has it", |p, v| p.choice.allow(utf8(v)?)),
+    opt("deny-group",  "NAME", "without this group", |p, v| p.choice.deny(utf8(v)?)),
+    opt("no-wx",  "",     "with no memory that can be written and run", |p, _| { p.choice.no_wx(); Ok(()) }),
     opt("format", "NAME", "list, dump: text, json; dump: bpf (struct sock_filter),\nc (an array), oci (linux.seccomp) [text]", format),
 ];
 
@@ -75,16 +87,26 @@ type Sub = (&'static str, &'static [&'static str], fn(&[OsString]) -> Result<Wha
 
 #[rustfmt::skip] // a row a line
 const SUBS: &[Sub] = &[
-    ("list",  &["group", "action", "init", "format"], |w| { let [] = exactly(w, "")?; Ok(What::List) }),
-    ("show",  &["init"],           |w| { let [name] = exactly(w, "NAME|NUMBER")?; Ok(What::Show(number(name)?)) }),
-    ("dump",  &["init", "format"], |w| Ok(What::Dump(if w.is_empty() { None } else { let [file] = exactly(w, "FILE")?; Some(file.clone()) }))),
-    ("check", &[],                 |w| { let [file] = exactly(w, "FILE")?; Ok(What::Check(file.clone())) }),
-    ("diff",  &[],                 |w| { let [a, b] = exactly(w, "A B")?; Ok(What::Diff(a.clone(), b.clone())) }),
+    ("list",  &["group", "action", "init", "format", "filter", "arch"], |w| { let [] = exactly(w, "")?; Ok(What::List) }),
+    ("groups", &[],                |w| { let [] = exactly(w, "")?; Ok(What::Groups) }),
+    ("show",  &["init", "filter", "arch"], |w| { let [name] = exactly(w, "NAME|NUMBER")?; Ok(What::Show(name.clone())) }),
+    ("dump",  &["init", "format", "filter", "arch"], |w| Ok(What::Dump(if w.is_empty() { None } else { let [file] = exactly(w, "FILE")?; Some(file.clone()) }))),
+    ("check", &["filter", "arch"],                |w| { let [file] = exactly(w, "FILE")?; Ok(What::Check(file.clone())) }),
+    ("diff",  &["arch"],                |w| { let [a, b] = exactly(w, "A B")?; Ok(What::Diff(a.clone(), b.clone())) }),
     ("trace", &[],                 |w| { let [pid] = exactly(w, "PID")?; Ok(What::Trace(process(pid)?)) }),
 ];
 
 pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
-    let (mut policy, mut given) = (Policy::default(), Vec::new());
+    let mut policy = Policy {
+        what: What::List,
+        init: false,
+        choice: Choice::default(),
+        arch: HOST,
+        group: None,
+        action: None,
+        format: Format::Text,
+    };
+    let mut given = Vec::new();
     loop {
         match options(&mut parser, OPTIONS, "policy", &mut policy)? {
             End::Word(word) => given.push(word),
@@ -102,27 +124,43 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
     let is_set = [
         ("group", policy.group.is_some()),
         ("action", policy.action.is_some()),
-        ("init", policy.filter.is_some()),
+        ("init", policy.init),
+        ("filter", !policy.choice.is_default()),
+        ("arch", policy.arch.audit_arch != HOST.audit_arch),
         ("format", policy.format != Format::Text),
     ];
     if let Some((option, _)) = is_set.iter().find(|(o, set)| *set && !takes.contains(o)) {
         return Err(format!("policy {name} has no --{option}"));
     }
     policy.what = read(given).map_err(|wrong| format!("policy {name}: {wrong}"))?;
-    if let What::Dump(Some(word)) = &policy.what
-        && policy.filter.is_none()
-        && let Some(filter) = FILTERS.iter().find(|filter| word == filter.name)
-    {
-        (policy.what, policy.filter) = (What::Dump(None), Some(filter.name));
+    let is_ours = policy.init || !policy.choice.is_default();
+    if policy.init && !policy.choice.is_default() {
+        return Err(format!("policy {name}: --init or {}?", policy.choice));
     }
-    match (&policy.what, policy.format, policy.filter) {
+    if let What::Dump(Some(word)) = &policy.what
+        && !is_ours
+    {
+        let text = word.to_str().unwrap_or_default();
+        if text == "init" {
+            (policy.what, policy.init) = (What::Dump(None), true);
+        } else if let Some(choice) = Choice::parse(text) {
+            (policy.what, policy.choice) = (What::Dump(None), choice?);
+        }
+    }
+    if let What::Show(word) = &policy.what {
+        number(policy.arch, word)?;
+    }
+    match (&policy.what, policy.format, is_ours) {
         (What::List, Format::Bpf | Format::C | Format::Oci, _) => {
             Err("policy list has --format text and json; dump has the others".into())
         }
         (What::Dump(Some(_)), Format::Json | Format::Oci, _) => {
             Err("policy dump: a file has no table: --format text, bpf or c".into())
         }
-        (What::Dump(Some(file)), _, Some(_)) => Err(format!("policy dump: --init or {file:?}?")),
+        (What::Dump(Some(file)), _, true) => {
+            let ours = if policy.init { "--init".to_owned() } else { policy.choice.to_string() };
+            Err(format!("policy dump: {ours} or {file:?}?"))
+        }
         _ => Ok(Command::Policy(policy)),
     }
 }
@@ -145,9 +183,9 @@ fn format(policy: &mut Policy, values: &[OsString]) -> Result<(), String> {
 }
 
 /// By name, in decimal, or in hexadecimal with 0x.
-fn number(word: &OsString) -> Result<u32, String> {
+pub(crate) fn number(arch: &Arch, word: &OsString) -> Result<u32, String> {
     let text = word.to_str().unwrap_or_default();
-    if let Some(number) = nr::number(text) {
+    if let Some(number) = arch.number(text) {
         return Ok(number);
     }
     let digits = match text.strip_prefix("0x") {
@@ -156,6 +194,14 @@ fn number(word: &OsString) -> Result<u32, String> {
         _ => return Err(format!("no system call {word:?}; `policy list` has them")),
     };
     digits.map_err(|_| format!("{word:?} is not a number of 32 bits"))
+}
+
+fn arch(name: &str) -> Result<&'static Arch, String> {
+    let known = ARCHS.iter().find(|arch| arch.name == name);
+    known.copied().ok_or_else(|| {
+        let names: Vec<&str> = ARCHS.iter().map(|arch| arch.name).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 fn process(word: &OsString) -> Result<i32, String> {

@@ -69,6 +69,10 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("gid",         "N",            "the agent's group id [likewise]", |r, v| { r.spec.gid = Some(id(v)?); Ok(()) }),
     opt("env",         "NAME[=VALUE]", "a variable; without a value, the caller's", |r, v| { r.spec.env.push(variable(value(v, 0))?); Ok(()) }),
     opt("env-file",    "FILE",         "variables, a line NAME=VALUE each; # begins a comment", env_file),
+    opt("filter",      "NAME",         "the agent's system calls: default, or strict, for what only\ncomputes [default]", |r, v| r.spec.filter.base(utf8(v)?)),
+    opt("allow-group", "NAME",         "with this group of calls: `agent-shim policy groups`", |r, v| r.spec.filter.allow(utf8(v)?)),
+    opt("deny-group",  "NAME",         "without this group", |r, v| r.spec.filter.deny(utf8(v)?)),
+    opt("no-wx",       "",             "no memory that can be written and run", |r, _| { r.spec.filter.no_wx(); Ok(()) }),
     opt("net",         "none|host",    "the room's own loopback, or the host's network [none]", net),
     opt("pids",         "N",       "most processes and threads of the room [256]", |r, v| limit(r, v, Resource::Processes)),
     opt("memory",       "SIZE",    "most bytes of memory; K, M, G, T; without a cgroup, of each process [4G]", |r, v| limit(r, v, Resource::Memory)),
@@ -134,6 +138,9 @@ fn together(run: &mut Run) -> Set {
         run.spec.base = Base::Image { dir, overlay: run.overlay };
     } else if run.overlay {
         return Err("--overlay lies over a root that --rootfs names".into());
+    }
+    if !run.spec.filter.is_default() && !run.spec.layers.contains(Layers::SECCOMP) {
+        return Err(format!("a filter `{}`, and no layer seccomp", run.spec.filter));
     }
     if run.spec.net == Net::Host {
         run.spec.layers.remove(Layers::NET);

@@ -6,11 +6,13 @@ use std::io::Write as _;
 
 use agent_init::bpf::SockFilter;
 use agent_init::error::{Errno, Step};
+use agent_init::nr::Arch;
 
 use super::{has_stdout, print, print_bytes};
 use crate::cli::Policy;
-use crate::cli::policy::{Format, What};
+use crate::cli::policy::{Format, What, number};
 use crate::error::Failure;
+use crate::policy::choice::{self, Choice};
 use crate::policy::dump::Dump;
 use crate::policy::insn::{Invalid, Program};
 use crate::policy::judge::{self, Judgement};
@@ -21,21 +23,35 @@ use crate::report::text::one_line;
 /// 0; of `check`, 1 if there are findings; of `diff`, 1 if there are differences.
 pub fn run(options: &Policy) -> Result<u8, Failure> {
     has_stdout()?;
-    let filter = named(options.filter.unwrap_or("default")).unwrap_or(&FILTERS[0]);
+    let arch = options.arch;
+    let filter =
+        if options.init { Filter::of_init(arch) } else { Filter::of(&options.choice, arch) };
     match &options.what {
         What::List => list(filter, options),
-        What::Show(number) => print(&show::text(filter, &ours(filter)?, *number)?).map(|()| 0),
+        What::Groups => print(&choice::text()).map(|()| 0),
+        What::Show(word) => {
+            let number = number(arch, word).map_err(|_| wrong(word))?;
+            print(&show::text(filter, &ours(filter)?, number)?).map(|()| 0)
+        }
         What::Dump(None) => dump(filter, options.format),
-        What::Dump(Some(source)) => dump_file(source, options.format),
-        What::Check(path) => check(path),
-        What::Diff(a, b) => differences(a, b),
+        What::Dump(Some(source)) => dump_file(source, arch, options.format),
+        What::Check(path) => check(path, filter),
+        What::Diff(a, b) => differences(a, b, arch),
         What::Trace(pid) => traced(*pid),
     }
 }
 
-/// One of ours by its name.
-fn named(name: &str) -> Option<&'static Filter> {
-    FILTERS.iter().find(|filter| filter.name == name)
+/// One of ours by its words; `None`: it is a file.
+fn named(words: &str, arch: &'static Arch) -> Option<Result<&'static Filter, Failure>> {
+    if words == "init" {
+        return Some(Ok(Filter::of_init(arch)));
+    }
+    let choice = Choice::parse(words)?.inspect_err(|why| tell(why));
+    Some(choice.map(|choice| Filter::of(&choice, arch)).map_err(|_| wrong(words.as_ref())))
+}
+
+fn wrong(words: &OsStr) -> Failure {
+    Failure::new(Step::POLICY, "read", words.as_encoded_bytes(), Errno::EINVAL)
 }
 
 fn list(filter: &Filter, options: &Policy) -> Result<u8, Failure> {
@@ -70,8 +86,8 @@ fn dump(filter: &Filter, format: Format) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn dump_file(source: &OsStr, format: Format) -> Result<u8, Failure> {
-    let program = program_of(source)?;
+fn dump_file(source: &OsStr, arch: &'static Arch, format: Format) -> Result<u8, Failure> {
+    let program = program_of(source)?.on(arch);
     let walked = whole(&program).ok();
     let dump = Dump::new(&program, walked.as_ref(), None);
     match format {
@@ -82,10 +98,10 @@ fn dump_file(source: &OsStr, format: Format) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn check(path: &OsStr) -> Result<u8, Failure> {
+fn check(path: &OsStr, by: &Filter) -> Result<u8, Failure> {
     let name = one_line(&path.to_string_lossy());
     let program = match file::read(path)?.and_then(|insns| Program::check(&insns)) {
-        Ok(program) => program,
+        Ok(program) => program.on(by.arch),
         Err(Invalid(at, why)) => {
             print(&format!(
                 "finding: malformed, the kernel takes it not: instruction {at}: {why}\n{name}: 1 finding\n"
@@ -93,7 +109,7 @@ fn check(path: &OsStr) -> Result<u8, Failure> {
             return Ok(1);
         }
     };
-    let (text, judgement) = judged(&program);
+    let (text, judgement) = judged(&program, by);
     let count = judgement.findings.len();
     let verdict = match count {
         0 => "sound".to_owned(),
@@ -106,11 +122,11 @@ fn check(path: &OsStr) -> Result<u8, Failure> {
 }
 
 /// The disassembly, and below it what there is to say.
-fn judged(program: &Program) -> (String, Judgement) {
+fn judged(program: &Program, by: &Filter) -> (String, Judgement) {
     let mut budget = Budget::new();
     let walked = walk(program, Calls::all(), false, &mut budget).ok();
     let judgement = match &walked {
-        Some(walked) => judge::judge(program, walked, &mut budget),
+        Some(walked) => judge::judge_by(by.policy.rows, program, walked, &mut budget),
         None => Judgement { findings: vec![judge::TOO_COMPLEX.into()], ..Judgement::default() },
     };
     let mut text = Dump::new(program, walked.as_ref(), None).text();
@@ -131,8 +147,8 @@ fn judged(program: &Program) -> (String, Judgement) {
     (text, judgement)
 }
 
-fn differences(a: &OsStr, b: &OsStr) -> Result<u8, Failure> {
-    let (left, right) = (source(a)?, source(b)?);
+fn differences(a: &OsStr, b: &OsStr, arch: &'static Arch) -> Result<u8, Failure> {
+    let (left, right) = (source(a, arch)?, source(b, arch)?);
     let mut budget = Budget::new();
     let lines = diff::diff(&left, &right, &mut budget)
         .map_err(|TooComplex| too_complex(&format!("{} {}", a.display(), b.display())))?;
@@ -182,10 +198,10 @@ fn whose(insns: &[SockFilter]) -> String {
     }
 }
 
-fn source(word: &OsStr) -> Result<Program, Failure> {
-    match word.to_str().and_then(named) {
-        Some(filter) => ours(filter),
-        None => program_of(word),
+fn source(word: &OsStr, arch: &'static Arch) -> Result<Program, Failure> {
+    match word.to_str().and_then(|words| named(words, arch)) {
+        Some(filter) => ours(filter?),
+        None => program_of(word).map(|program| program.on(arch)),
     }
 }
 
@@ -199,6 +215,7 @@ pub(super) fn program_of(path: &OsStr) -> Result<Program, Failure> {
 
 fn ours(filter: &Filter) -> Result<Program, Failure> {
     Program::check(filter.program)
+        .map(|program| program.on(filter.arch))
         .map_err(|_| Failure::new(Step::POLICY, "check", filter.name, Errno::ENOEXEC))
 }
 

@@ -101,7 +101,11 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
         (spec.layers, dropped) = best_effort(spec.layers);
     }
     let (layers, output) = (spec.layers, spec.limits.get(Resource::Output));
-    log::info!("layers: {}", profile::spelled(layers));
+    let filter = match layers.contains(Layers::SECCOMP) {
+        true => spec.filter.to_string(),
+        false => "none".to_owned(),
+    };
+    log::info!("layers: {}, filter: {filter}", profile::spelled(layers));
     let mut argv = argv.into_iter();
     let mut sandbox = Sandbox::of(spec, argv.next().unwrap_or_default()).args(argv);
     for number in options.keep {
@@ -111,7 +115,8 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     }
     let plan = sandbox.plan()?;
     if options.dry_run {
-        return super::print(&tree::text(&plan.nodes)).map(|()| None);
+        let filter = format!("filter: {filter}\n");
+        return super::print(&(filter + &tree::text(&plan.nodes))).map(|()| None);
     }
     warn(&plan.warnings, options.quiet);
 
@@ -126,7 +131,7 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     drop(sandbox); // and our copies of the agent's ends
     let enforced = as_counted(child.limits().enforced(), caller.sees(), is_seen);
     tell_enforced(&enforced, &mut dropped, options.quiet);
-    stream.enforced(layers, &enforced, &dropped);
+    stream.enforced(layers, &filter, &enforced, &dropped);
     stream.exec(child.pid());
     let (streams, outer) = caller.streams(&mut child, output)?;
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))

@@ -9,7 +9,7 @@ use super::run::{Call, result};
 use super::set::Set;
 use super::symbol::{Value, Word};
 use super::verdict::Action;
-use super::walk::{Budget, Calls, Leaf, TooComplex, Walk, walk};
+use super::walk::{Budget, Calls, Here, Leaf, TooComplex, Walk, walk};
 use super::words;
 
 /// A call on which they differ, and what each says.
@@ -125,11 +125,25 @@ fn numbers(programs: [&Program; 2], walks: &[Walk; 2]) -> Vec<u32> {
     let is_plain = |(program, walk)| only_ordered(program, walk);
     let each = if programs.into_iter().zip(walks).all(is_plain) { 0..1 } else { 0..512 };
     let mut numbers: Vec<u32> = each.chain(borders(walks, |calls| calls.numbers())).collect();
+    // Neighbours may differ in nothing but which arguments get which verdict.
+    for (program, walk) in programs.into_iter().zip(walks) {
+        numbers.extend(program.ops().iter().zip(&walk.at).flat_map(compared_with));
+    }
     numbers.extend(words::foreign_numbers(programs[0].arch()).first());
     numbers.push(u32::MAX);
     numbers.sort_unstable();
     numbers.dedup();
     numbers
+}
+
+/// Where a comparison of the number begins to hold, and where it ends.
+fn compared_with((op, here): (&Op, &Here)) -> Vec<u32> {
+    match (op, here.compared) {
+        (Op::If(_, Some(k), ..), Some(Value::Field(Call::NUMBER, _))) => {
+            [Some(*k), k.checked_add(1)].into_iter().flatten().collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The whole number is compared, and not bit by bit.

@@ -96,7 +96,8 @@ fn json_insn(SockFilter { code, jt, jf, k }: &SockFilter) -> Json {
 /// An array that compiles, with the disassembly beside it.
 pub fn c(about: &str, name: &str, program: &Program, dump: &Dump) -> String {
     let count = program.insns().len();
-    let name = format!("{name}_filter");
+    let letters = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    let name = format!("{}_filter", letters.collect::<String>());
     let mut text = format!(
         "/* {about}, {}: agent-shim {}. Labels of jumps are in `agent-shim policy dump`. */\n\
          #include <linux/filter.h>\n\n\

@@ -2,7 +2,7 @@
 //! table, and where it can be shown by a call, that call was run through the program. Notes are no defects.
 
 use agent_init::nr::Arch;
-use agent_init::policy::{AGENT_POLICY, Row};
+use agent_init::policy::{AGENT, Row};
 
 use super::cube;
 use super::dump::archs;
@@ -26,7 +26,17 @@ pub struct Judgement {
 
 /// Judges a program that was walked.
 pub fn judge(program: &Program, walked: &Walk, budget: &mut Budget) -> Judgement {
-    let mut judge = Judge { program, walked, budget, judgement: Judgement::default() };
+    judge_by(AGENT, program, walked, budget)
+}
+
+/// The same by another table.
+pub fn judge_by(
+    rows: &'static [Row],
+    program: &Program,
+    walked: &Walk,
+    budget: &mut Budget,
+) -> Judgement {
+    let mut judge = Judge { rows, program, walked, budget, judgement: Judgement::default() };
     judge.returns();
     judge.unreachable();
     judge.architectures();
@@ -42,6 +52,7 @@ pub const TOO_COMPLEX: &str =
     "too complex: it has more paths than are followed here, and is not judged to the end";
 
 struct Judge<'a> {
+    rows: &'static [Row],
     program: &'a Program,
     walked: &'a Walk,
     budget: &'a mut Budget,
@@ -173,7 +184,7 @@ impl Judge<'_> {
         let passes = self.who(Action::runs);
         let asked = self.who(|action| action.may_run() && !action.runs());
         let (mut dangerous, mut perhaps) = (Vec::new(), Vec::new());
-        for row in AGENT_POLICY.rows {
+        for row in self.rows {
             let Some(number) = self.arch().number(row.name) else { continue };
             if asked.contains(number) && is_dangerous(row) {
                 self.note(format!("{}: somebody else decides, our table refuses it", row.name));

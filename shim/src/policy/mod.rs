@@ -16,6 +16,7 @@ pub mod words;
 
 pub mod dump;
 
+pub mod choice;
 pub mod cube;
 pub mod judge;
 pub mod widths;
@@ -28,9 +29,35 @@ pub mod show;
 pub mod table;
 pub mod trace;
 
-use agent_init::bpf::{AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
+use agent_init::bpf::{self, AGENT_PROGRAM, INIT_PROGRAM, SockFilter};
 use agent_init::nr::{Arch, HOST};
 use agent_init::policy::{AGENT_POLICY, INIT_POLICY, Policy};
+
+use choice::Choice;
+
+impl Filter {
+    /// A filter of the table by its words, for an architecture: `default +ptrace`, `strict`, or `init`. It lasts as
+    /// long as the process, of which it is the only purpose.
+    pub fn of(choice: &Choice, arch: &'static Arch) -> &'static Filter {
+        let name: &'static str = choice.to_string().leak();
+        let policy = Policy { rows: choice.rows().leak(), unknown: AGENT_POLICY.unknown };
+        let program = choice.program(arch).leak();
+        let filter =
+            Filter { name, about: "the agent's filter", policy: leaked(policy), arch, program };
+        leaked(filter)
+    }
+
+    /// PID 1's own.
+    pub fn of_init(arch: &'static Arch) -> &'static Filter {
+        let program = bpf::assemble(&INIT_POLICY, arch).as_slice().to_vec().leak();
+        let about = "PID 1's own filter";
+        leaked(Filter { name: "init", about, policy: &INIT_POLICY, arch, program })
+    }
+}
+
+fn leaked<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
 
 /// One of our filters.
 #[derive(Clone, Copy)]
