@@ -844,7 +844,7 @@ fn one(test: Test) -> Rule {
 }
 
 /// Each table is wrong in one row, and the fault is that row's.
-#[test] // seen to fail with each arm of `check` and of `of_test` left out
+#[test] // seen to fail with tests that are not looked at
 fn a_table_that_is_wrong_has_a_fault_that_names_the_row() {
     let errno = |errno| Rule { otherwise: Verdict::Errno(errno), ..OK };
     let twice: &[Test] = &[Test::Low(0, &[1])];

@@ -28,7 +28,7 @@ const WIDTHS: &[(&str, &str)] = &[
     ("sendmsg",           "ili"),
     ("recvmsg",           "ili"),
     ("clone",             "ill-l"),
-    ("unshare",           "i"),
+    ("unshare",           "l"),
     ("setns",             "ii"),
     ("kill",              "ii"),
     ("tkill",             "ii"),
