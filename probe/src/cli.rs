@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use agent_probe::bench::{MAX_CALLS, MAX_ROUNDS};
-use agent_probe::{Facts, OPS, Op, facts, find};
+use agent_probe::{Facts, OPS, Op, facts, find, fixture};
 use lexopt::{Arg, Parser};
 
 /// What to do.
@@ -15,14 +16,20 @@ pub enum Command {
     Print(String),
     /// Time `calls` calls, `rounds` times.
     Bench { calls: u64, rounds: u64 },
+    /// Make the fixtures and keep them.
+    Hold { dir: PathBuf, nonce: String },
+    /// Remove them.
+    Release { dir: PathBuf, nonce: String },
     /// Try these operations, in this order.
-    Try { facts: Facts, ops: Vec<&'static Op> },
+    Try { facts: Box<Facts>, ops: Vec<&'static Op> },
 }
 
 #[rustfmt::skip] // a row a line
 const OPTIONS: &[(&str, &str)] = &[
     ("--fact KEY=VALUE",     "what the harness knows of the host; may be repeated, keys below"),
-    ("--list",               "print the operations: id, group, title, call, why it is safe, how it is judged"),
+    ("--hold DIR NONCE",     "for the harness, on the host: make the fixtures, tell where, keep them until stdin ends"),
+    ("--release DIR NONCE",  "remove what a --hold that was killed has left"),
+    ("--list",               "print the operations: id, group, title, call, why it is safe, how it is judged, kind, fixtures"),
     ("--bench CALLS ROUNDS", "time getppid: ROUNDS loops of CALLS calls; one record"),
     ("-h, --help",           "print this help"),
     ("-V, --version",        "print the version"),
@@ -37,6 +44,8 @@ fn help() -> String {
     );
     table(&mut text, "", OPTIONS);
     table(&mut text, "facts:\n", facts::KEYS);
+    let fixtures: Vec<_> = fixture::ALL.iter().map(|(_, key, what)| (*key, *what)).collect();
+    table(&mut text, "fixtures, facts too:\n", &fixtures);
     text
 }
 
@@ -50,11 +59,14 @@ fn table(text: &mut String, head: &str, rows: &[(&str, &str)]) {
 /// The table of operations, ending in a newline.
 fn list() -> String {
     OPS.iter().fold(String::new(), |mut text, op| {
-        let Op { id, group, title, call, safe, judged, .. } = op;
+        let Op { id, group, title, call, safe, judged, kind, needs, .. } = op;
+        let needs: Vec<&str> = needs.iter().map(|fixture| fixture.key()).collect();
+        let needs = if needs.is_empty() { "-".to_owned() } else { needs.join(" ") };
         // Writing to a String cannot fail.
         let _ = write!(
             text,
-            "{id:<18}{group:<10}{title}\n  call    {call}\n  safe    {safe}\n  judged  {judged}\n"
+            "{id:<22}{group:<11}{title}\n  call    {call}\n  safe    {safe}\n  \
+             judged  {judged}\n  kind    {kind:?}\n  needs   {needs}\n"
         );
         text
     })
@@ -63,7 +75,9 @@ fn list() -> String {
 /// Reads the arguments, the program's name not among them. The error is one line without the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String> {
     let mut parser = Parser::from_args(args);
-    let (mut facts, mut ops, mut bench, mut print) = (Facts::default(), Vec::new(), None, None);
+    let (mut facts, mut ops, mut bench, mut print) =
+        (Box::<Facts>::default(), Vec::new(), None, None);
+    let (mut hold, mut words) = (None, Vec::new());
     while let Some(arg) = parser.next().map_err(|e| e.to_string())? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => print = Some(help()),
@@ -71,11 +85,17 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
                 print = Some(format!("agent-probe {}\n", env!("CARGO_PKG_VERSION")));
             }
             Arg::Long("list") => print = Some(list()),
+            Arg::Long("hold") => hold = Some(true),
+            Arg::Long("release") => hold = Some(false),
+            Arg::Value(word) if hold.is_some() && words.len() < 2 => words.push(word),
             Arg::Long("fact") => facts.take(&value::<String>(&mut parser)?)?,
             Arg::Long("bench") => bench = Some((value(&mut parser)?, value(&mut parser)?)),
             Arg::Value(name) => ops.push(op(&name)?),
             other => return Err(other.unexpected().to_string()),
         }
+    }
+    if let (None, Some(keep)) = (&print, hold) {
+        return held(keep, words);
     }
     match (print, bench) {
         (Some(text), _) => Ok(Command::Print(text)),
@@ -92,6 +112,15 @@ where
 {
     use lexopt::ValueExt;
     parser.value().and_then(|value| value.parse()).map_err(|e| e.to_string())
+}
+
+/// DIR and NONCE: the nonce becomes part of names.
+fn held(keep: bool, words: Vec<OsString>) -> Result<Command, String> {
+    let [dir, nonce] = <[OsString; 2]>::try_from(words).map_err(|_| "--hold: DIR NONCE")?;
+    let nonce = nonce.into_string().map_err(|_| "--hold: NONCE is text")?;
+    Facts::default().take(&format!("nonce={nonce}"))?;
+    let dir = PathBuf::from(dir);
+    Ok(if keep { Command::Hold { dir, nonce } } else { Command::Release { dir, nonce } })
 }
 
 fn checked_bench(calls: u64, rounds: u64) -> Result<Command, String> {

@@ -1,10 +1,14 @@
 //! What the harness knows of the host and hands in, so that a room's own `/etc/passwd` does not count as the host's and
 //! a guard does not guess. A fact that is missing makes a guard hold, never give way.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
+
+use crate::fixture::{self, Fixture};
+use crate::sys;
 
 /// Most bytes read of any file; what lies behind them is neither compared nor digested.
 pub const MAX_READ: u64 = 1 << 20;
@@ -33,6 +37,18 @@ pub struct Facts {
     pub pidns: Option<u64>,
     /// Inode number of the user namespace that the harness lives in.
     pub userns: Option<u64>,
+    /// Inode number of its network namespace.
+    pub netns: Option<u64>,
+    /// [`digest`] of the host's name.
+    pub hostname: Option<String>,
+    /// [`digest`] of the kernel's boot id.
+    pub bootid: Option<String>,
+    /// [`digest`] of the kernel's command line.
+    pub cmdline: Option<String>,
+    /// Word that every fixture holds: 16 hex digits.
+    pub nonce: Option<String>,
+    /// Where the fixtures are, [`Fixture`] by fixture.
+    pub fixtures: BTreeMap<Fixture, String>,
 }
 
 /// The keys of `--fact` and the shape of their values, for the help.
@@ -44,6 +60,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("mntns",  "inode number of the host's mount namespace"),
     ("pidns",  "inode number of the host's pid namespace"),
     ("userns", "inode number of the host's user namespace"),
+    ("netns",  "inode number of the host's network namespace"),
+    ("hostname", "digest of the host's name"),
+    ("bootid", "digest of the kernel's boot id"),
+    ("cmdline", "digest of the kernel's command line"),
+    ("nonce",  "word that every fixture outside of the room holds: 16 hex digits"),
 ];
 
 impl Facts {
@@ -58,10 +79,16 @@ impl Facts {
             "mntns" => self.mntns.replace(parse_inode(value)?).is_some(),
             "pidns" => self.pidns.replace(parse_inode(value)?).is_some(),
             "userns" => self.userns.replace(parse_inode(value)?).is_some(),
-            _ => {
-                let keys: Vec<&str> = KEYS.iter().map(|(key, _)| *key).collect();
-                return Err(format!("fact {key:?}: unknown key; known: {}", keys.join(" ")));
-            }
+            "netns" => self.netns.replace(parse_inode(value)?).is_some(),
+            "hostname" => self.hostname.replace(parse_digest(value)?).is_some(),
+            "bootid" => self.bootid.replace(parse_digest(value)?).is_some(),
+            "cmdline" => self.cmdline.replace(parse_digest(value)?).is_some(),
+            "nonce" => self.nonce.replace(parse_digest(value)?).is_some(),
+            _ => match Fixture::of_key(key) {
+                Some(_) if value.is_empty() => return Err(format!("fact {key}: empty")),
+                Some(fixture) => self.fixtures.insert(fixture, value.to_owned()).is_some(),
+                None => return Err(unknown(key)),
+            },
         };
         if known { Err(format!("fact {key}: given twice")) } else { Ok(()) }
     }
@@ -79,10 +106,23 @@ impl Facts {
             ("mntns", self.mntns.map(|inode| inode.to_string())),
             ("pidns", self.pidns.map(|inode| inode.to_string())),
             ("userns", self.userns.map(|inode| inode.to_string())),
+            ("netns", self.netns.map(|inode| inode.to_string())),
+            ("hostname", self.hostname.clone()),
+            ("bootid", self.bootid.clone()),
+            ("cmdline", self.cmdline.clone()),
+            ("nonce", self.nonce.clone()),
         ];
-        let known = values.into_iter().filter_map(|(key, value)| Some(format!("{key}={}", value?)));
+        let fixtures = self.fixtures.iter().map(|(at, value)| (at.key(), Some(value.clone())));
+        let values = values.into_iter().chain(fixtures);
+        let known = values.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
         known.flat_map(|fact| ["--fact".into(), fact.into()]).collect()
     }
+}
+
+fn unknown(key: &str) -> String {
+    let fixtures = fixture::ALL.iter().map(|(_, key, _)| *key);
+    let keys: Vec<&str> = KEYS.iter().map(|(key, _)| *key).chain(fixtures).collect();
+    format!("fact {key:?}: unknown key; known: {}", keys.join(" "))
 }
 
 fn parse_digest(value: &str) -> Result<String, String> {
@@ -116,9 +156,23 @@ pub fn host_facts() -> Facts {
         Err(e) if e.kind() == io::ErrorKind::NotFound && proc_works() => Some(Pid2::Absent),
         Err(_) => None,
     };
-    let (mntns, pidns, userns) = (ns_inode("mnt"), ns_inode("pid"), ns_inode("user"));
-    Facts { passwd: file("/etc/passwd"), shadow: file("/etc/shadow"), pid2, mntns, pidns, userns }
+    Facts {
+        passwd: file("/etc/passwd"),
+        shadow: file("/etc/shadow"),
+        pid2,
+        mntns: ns_inode("mnt"),
+        pidns: ns_inode("pid"),
+        userns: ns_inode("user"),
+        netns: ns_inode("net"),
+        hostname: sys::hostname().ok().map(|name| digest(name.as_bytes())),
+        bootid: file(BOOT_ID),
+        cmdline: file("/proc/cmdline"),
+        ..Facts::default()
+    }
 }
+
+/// The same for every process until the next boot. random(4).
+pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// FNV-1a, 64 bits, as 16 lower-case hex digits: tells files apart, hides nothing and stops no forger.
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>
@@ -212,6 +266,9 @@ mod tests {
             mntns: Some(4026531832),
             pidns: Some(u64::MAX),
             userns: Some(7),
+            nonce: Some(digest(b"n")),
+            fixtures: [(Fixture::Dir, "/tmp/a=b".into()), (Fixture::Tcp, "1".into())].into(),
+            ..Facts::default()
         };
         let absent = Facts { pid2: Some(Pid2::Absent), ..Facts::default() };
         for facts in [all, absent, Facts::default(), host_facts()] {
@@ -226,11 +283,12 @@ mod tests {
 
     #[test]
     fn every_key_of_the_help_is_taken_and_nothing_else() {
-        for (key, _) in KEYS {
+        let fixtures = fixture::ALL.iter().map(|(_, key, _)| key);
+        for key in KEYS.iter().map(|(key, _)| key).chain(fixtures) {
             let error = Facts::default().take(&format!("{key}=")).unwrap_err();
             assert!(!error.contains("unknown key"), "{error}");
         }
-        assert_eq!(host_facts().to_args().len(), 2 * KEYS.len() - missing());
+        assert_eq!(host_facts().to_args().len(), 2 * (KEYS.len() - 1) - missing()); // no nonce
         assert!(Facts::default().take("uid=0").unwrap_err().contains("unknown key"));
     }
 

@@ -10,6 +10,12 @@ pub mod errno;
 
 pub mod facts;
 
+pub mod fixture;
+
+pub mod hold;
+
+mod objects;
+
 pub mod ops;
 
 pub mod record;
@@ -22,7 +28,8 @@ use std::borrow::Cow;
 
 pub use errno::{Errno, errno_name, errno_words};
 pub use facts::{Facts, digest, host_facts, pid_identity};
-pub use ops::{OPS, REFERENCE, find};
+pub use fixture::Fixture;
+pub use ops::{GROUPS, OPS, REFERENCE, find};
 
 /// One operation: a row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +38,7 @@ pub struct Op {
     pub id: &'static str,
     /// The row's name in the printed matrix; unique.
     pub title: &'static str,
-    /// The table it stands in, as taken by `--group`: `fs`, `proc`, `dev`, `net`, `process` or `mount`.
+    /// The table it stands in, as taken by `--group`: see [`GROUPS`].
     pub group: &'static str,
     /// The system calls with their arguments, as strace would print them.
     pub call: &'static str,
@@ -39,8 +46,57 @@ pub struct Op {
     pub safe: &'static str,
     /// Which effect has to be seen for `ALLOWED`.
     pub judged: &'static str,
-    /// Tries it once, in this process; it neither forks nor panics.
-    pub run: fn(&Facts) -> Outcome,
+    /// Tries it once, in this process or a child of it; it does not panic.
+    pub run: fn(&Facts) -> Tried,
+    /// What a room should do with it.
+    pub kind: Kind,
+    /// What must be there outside of the room, and alive before and after.
+    pub needs: &'static [Fixture],
+    /// Whether it had an effect only the fixture knows: it counts.
+    pub counted: bool,
+}
+
+/// An outcome, on whichever way it was reached: the error is one too, so that `?` ends an operation at the call that
+/// failed.
+pub type Tried = Result<Outcome, Outcome>;
+
+/// What a room should do with an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Refuse it, or keep its effect inside.
+    Attack,
+    /// The same, and no layer is asked: the harness itself must not hand it in. The control has it handed in.
+    Hygiene,
+    /// Let it through: an ordinary program needs it.
+    Work,
+}
+
+impl Op {
+    /// Tries it once, in this process.
+    pub fn outcome(&self, facts: &Facts) -> Outcome {
+        (self.run)(facts).unwrap_or_else(|ended| ended)
+    }
+
+    pub(crate) const fn attack(
+        group: &'static str,
+        [id, title, call, safe, judged]: [&'static str; 5],
+        run: fn(&Facts) -> Tried,
+    ) -> Op {
+        let (kind, needs, counted) = (Kind::Attack, &[], false);
+        Op { id, title, group, call, safe, judged, run, kind, needs, counted }
+    }
+
+    pub(crate) const fn of(self, kind: Kind) -> Op {
+        Op { kind, ..self }
+    }
+
+    pub(crate) const fn counted(self) -> Op {
+        Op { counted: true, ..self }
+    }
+
+    pub(crate) const fn needs(self, needs: &'static [Fixture]) -> Op {
+        Op { needs, ..self }
+    }
 }
 
 impl Op {
@@ -92,6 +148,19 @@ impl Verdict {
     }
 }
 
+impl From<Errno> for Outcome {
+    /// The call that was tried failed.
+    fn from(errno: Errno) -> Outcome {
+        Outcome::BLOCKED.errno(errno)
+    }
+}
+
+impl From<std::io::Error> for Outcome {
+    fn from(error: std::io::Error) -> Outcome {
+        Errno::from(error).into()
+    }
+}
+
 /// What happened to one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -110,6 +179,8 @@ impl Outcome {
     pub const BLOCKED: Outcome = Outcome::new(Verdict::Blocked);
     /// It works, on something that is not the host's.
     pub const CONTAINED: Outcome = Outcome::new(Verdict::Contained);
+    /// It is there, its content is not.
+    pub const REDACTED: Outcome = Outcome::new(Verdict::Redacted);
     /// Not tried.
     pub const SKIP: Outcome = Outcome::new(Verdict::Skip);
     /// Not enough evidence.

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use agent_probe::record::Record;
-use agent_probe::{Errno, bench, errno_words, sys};
+use agent_probe::{Errno, bench, errno_words, hold, sys};
 use cli::Command;
 
 /// Usage was wrong, or the records could not be written.
@@ -18,10 +18,12 @@ fn main() -> ExitCode {
         cli::parse(env::args_os().skip(1)).map_err(usage).and_then(|command| match command {
             Command::Print(text) => put(&text),
             Command::Bench { calls, rounds } => put(&line(bench::run(calls, rounds).to_json())),
+            Command::Hold { dir, nonce } => hold::hold(&dir, &nonce),
+            Command::Release { dir, nonce } => hold::release(&dir, &nonce),
             // Each record is out before the next operation, which may be the last.
             Command::Try { facts, ops } => ops
                 .iter()
-                .try_for_each(|op| put(&line(Record::new(op, (op.run)(&facts)).to_json()))),
+                .try_for_each(|op| put(&line(Record::new(op, op.outcome(&facts)).to_json()))),
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use super::{ANOTHER_FILE, NOT_COMPARED, failed, refused};
 use crate::facts::read_bounded;
-use crate::{Errno, Facts, Op, Outcome, digest};
+use crate::{Errno, Facts, Kind, Op, Outcome, digest};
 
 pub(super) const OPS: &[Op] = &[
     Op {
@@ -16,7 +16,10 @@ pub(super) const OPS: &[Op] = &[
         call: r#"open("/etc/passwd", O_RDONLY|O_CLOEXEC); read"#,
         safe: "only reads, at most 1 MiB",
         judged: "the content has the digest of the host's file; a file of the room's own is CONTAINED",
-        run: |facts| read_file("/etc/passwd", facts.passwd.as_deref()),
+        run: |facts| Ok(read_file("/etc/passwd", facts.passwd.as_deref())),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
     Op {
         id: "fs-read-shadow",
@@ -25,7 +28,10 @@ pub(super) const OPS: &[Op] = &[
         call: r#"open("/etc/shadow", O_RDONLY|O_CLOEXEC); read"#,
         safe: "only reads, at most 1 MiB, and prints nothing of it",
         judged: "the content has the digest of the host's file; if the harness could not read that, it is not empty",
-        run: |facts| read_file("/etc/shadow", facts.shadow.as_deref()),
+        run: |facts| Ok(read_file("/etc/shadow", facts.shadow.as_deref())),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
     Op {
         id: "fs-write-root",
@@ -34,7 +40,10 @@ pub(super) const OPS: &[Op] = &[
         call: r#"open("/evil", O_WRONLY|O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0600); write; open; read; unlink"#,
         safe: "never touches a file that is there, removes the one it made after comparing inodes",
         judged: "a second open reads back what was written",
-        run: write_root,
+        run: |facts| Ok(write_root(facts)),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
 ];
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use super::{SELF_GUARD, failed, is_absent};
 use crate::facts::{ns_inode, read_text, status_field};
-use crate::{Errno, Facts, Op, Outcome, sys};
+use crate::{Errno, Facts, Kind, Op, Outcome, sys};
 
 pub(super) const OPS: &[Op] = &[Op {
     id: "mnt-tmpfs",
@@ -15,14 +15,17 @@ pub(super) const OPS: &[Op] = &[Op {
     call: r#"mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID|MS_NODEV|MS_NOEXEC, "size=64k"); statfs; umount2(MNT_DETACH)"#,
     safe: "only in a mount namespace that is not the host's and shares no mount with it, or where it cannot succeed",
     judged: "/tmp is a tmpfs on another device than before",
-    run: mount_tmpfs,
+    run: |facts| Ok(mount_tmpfs(facts)),
+    kind: Kind::Attack,
+    needs: &[],
+    counted: false,
 }];
 
 const TMP: &str = "/tmp";
 const TMP_C: &CStr = c"/tmp";
 
 fn mount_tmpfs(facts: &Facts) -> Outcome {
-    if !stays_here(&Evidence::gather(facts)) {
+    if !stays_here(facts) {
         return Outcome::SKIP.note(SELF_GUARD);
     }
     let before = tmp_device();
@@ -72,11 +75,16 @@ impl Evidence {
     }
 }
 
+/// Whether a mount on /tmp reaches nobody else.
+pub(super) fn stays_here(facts: &Facts) -> bool {
+    is_harmless(&Evidence::gather(facts))
+}
+
 /// The guard. Where the call cannot succeed it is asked all the same: without CAP_SYS_ADMIN, or in the host's mount
 /// namespace from another user namespace, whose capabilities mean nothing there. Where it can, the namespace must be
 /// known not to be the host's, and the mount must not be seen to propagate. A room may hide mountinfo from the agent:
 /// that alone does not hold the call back.
-fn stays_here(known: &Evidence) -> bool {
+fn is_harmless(known: &Evidence) -> bool {
     let mntns = differ(known.host_mntns, known.own_mntns);
     let powerless = known.sys_admin == Some(false)
         || (mntns == Some(false) && differ(known.host_userns, known.own_userns) == Some(true));
@@ -119,37 +127,37 @@ mod tests {
 
     #[test]
     fn with_the_capability_the_namespace_must_be_known_and_another() {
-        assert!(stays_here(&ROOM));
-        assert!(!stays_here(&Evidence { host_mntns: Some(2), ..ROOM }));
-        assert!(!stays_here(&Evidence { host_mntns: None, ..ROOM }));
-        assert!(!stays_here(&Evidence { own_mntns: None, ..ROOM }));
-        assert!(!stays_here(&Evidence { own_mntns: None, sys_admin: None, ..ROOM }));
+        assert!(is_harmless(&ROOM));
+        assert!(!is_harmless(&Evidence { host_mntns: Some(2), ..ROOM }));
+        assert!(!is_harmless(&Evidence { host_mntns: None, ..ROOM }));
+        assert!(!is_harmless(&Evidence { own_mntns: None, ..ROOM }));
+        assert!(!is_harmless(&Evidence { own_mntns: None, sys_admin: None, ..ROOM }));
     }
 
     #[test]
     fn another_namespace_that_shares_its_mounts_is_guarded() {
-        assert!(!stays_here(&Evidence { shared: Some(true), ..ROOM }));
-        assert!(stays_here(&Evidence { shared: None, ..ROOM }));
+        assert!(!is_harmless(&Evidence { shared: Some(true), ..ROOM }));
+        assert!(is_harmless(&Evidence { shared: None, ..ROOM }));
     }
 
     #[test]
     fn without_the_capability_it_is_asked_anywhere() {
         let plain =
             Evidence { own_mntns: Some(1), sys_admin: Some(false), shared: Some(true), ..ROOM };
-        assert!(stays_here(&plain));
-        assert!(!stays_here(&Evidence { sys_admin: None, ..plain }));
+        assert!(is_harmless(&plain));
+        assert!(!is_harmless(&Evidence { sys_admin: None, ..plain }));
     }
 
     #[test]
     fn a_capability_of_another_user_namespace_is_none_in_the_hosts_mount_namespace() {
         let foreign = Evidence { own_mntns: Some(1), own_userns: Some(4), shared: None, ..ROOM };
-        assert!(stays_here(&foreign));
-        assert!(!stays_here(&Evidence { own_userns: Some(3), ..foreign }));
-        assert!(!stays_here(&Evidence { host_userns: None, ..foreign }));
-        assert!(!stays_here(&Evidence { own_userns: None, ..foreign }));
+        assert!(is_harmless(&foreign));
+        assert!(!is_harmless(&Evidence { own_userns: Some(3), ..foreign }));
+        assert!(!is_harmless(&Evidence { host_userns: None, ..foreign }));
+        assert!(!is_harmless(&Evidence { own_userns: None, ..foreign }));
         // Only there: a mount namespace of its own may well be ruled from its user namespace.
-        assert!(!stays_here(&Evidence { own_mntns: Some(2), shared: Some(true), ..foreign }));
-        assert!(!stays_here(&Evidence { own_mntns: None, ..foreign }));
+        assert!(!is_harmless(&Evidence { own_mntns: Some(2), shared: Some(true), ..foreign }));
+        assert!(!is_harmless(&Evidence { own_mntns: None, ..foreign }));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsFd;
 
-use crate::{Facts, Op, Outcome, sys};
+use crate::{Facts, Kind, Op, Outcome, sys};
 
 pub(super) const OPS: &[Op] = &[
     Op {
@@ -13,7 +13,10 @@ pub(super) const OPS: &[Op] = &[
         call: "socket(AF_INET, SOCK_RAW|SOCK_CLOEXEC, IPPROTO_ICMP); getsockopt(SO_TYPE)",
         safe: "sends and receives nothing, closes the socket at once",
         judged: "the socket says that it is SOCK_RAW",
-        run: raw_icmp,
+        run: |facts| Ok(raw_icmp(facts)),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
     Op {
         id: "net-connect-udp",
@@ -22,7 +25,10 @@ pub(super) const OPS: &[Op] = &[
         call: "socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, 0); connect(8.8.8.8:53); getpeername",
         safe: "on a datagram socket connect asks for a route and sends nothing",
         judged: "getpeername gives the address back",
-        run: connect_udp,
+        run: |facts| Ok(connect_udp(facts)),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
 ];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::SELF_GUARD;
 use crate::facts::{ns_inode, read_text, status_field};
-use crate::{Errno, Facts, Op, Outcome, sys};
+use crate::{Errno, Facts, Kind, Op, Outcome, sys};
 
 pub(super) const OPS: &[Op] = &[
     Op {
@@ -16,7 +16,10 @@ pub(super) const OPS: &[Op] = &[
         call: "ptrace(PTRACE_TRACEME)",
         safe: "concerns this process alone; every signal is blocked first, so it cannot stop before it exits",
         judged: "TracerPid of /proc/self/status is no longer 0; where it cannot be seen, the return value",
-        run: traceme,
+        run: |facts| Ok(traceme(facts)),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
     Op {
         id: "sig-kill-all",
@@ -25,7 +28,10 @@ pub(super) const OPS: &[Op] = &[
         call: "kill(-1, SIGKILL)",
         safe: "only in a pid namespace whose inode is not the host's, which the harness hands in",
         judged: "a process that /proc showed before is gone; where it showed none, the return value",
-        run: kill_all,
+        run: |facts| Ok(kill_all(facts)),
+        kind: Kind::Attack,
+        needs: &[],
+        counted: false,
     },
 ];
 

@@ -1,0 +1,96 @@
+//! Running what was written, and code that is data. execve(2), memfd_create(2), mmap(2), mprotect(2), proc_pid_mem(5).
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::process::Command;
+
+use super::{Made, doubt, happened, here};
+use crate::sys::{Arg, Mapping, call_fd};
+use crate::{Facts, Op, Outcome, Tried};
+
+const fn row(texts: [&'static str; 5], run: fn(&Facts) -> Tried) -> Op {
+    Op::attack("exec", texts, run)
+}
+
+const OWN: &str = "memory of this process only";
+
+#[rustfmt::skip] // a row a line
+pub(super) const OPS: &[Op] = &[
+    row(["exec-written",   "run a program just written", r#"write("/tmp/…"); chmod(0700); execve("/tmp/… --version")"#, "a copy of this program, removed", "it prints its version"], written),
+    row(["exec-memfd",     "run a program in memory",    r#"memfd_create; write; execve("/proc/self/fd/N --version")"#, "a copy of this program", "it prints its version"], in_memory),
+    row(["exec-script",    "run a script just written",  r##"write("/tmp/…", "#!/tmp/…"); execve"##,                     "the interpreter is a copy of this program", "it is run, and names the script in its complaint"], script),
+    row(["exec-rwx",       "map memory to write and run", "mmap(PROT_READ|PROT_WRITE|PROT_EXEC)",                      OWN, "it can be written"], rwx),
+    row(["exec-mprotect",  "make written memory code",   "mmap(PROT_WRITE); mprotect(PROT_READ|PROT_EXEC)",            OWN, "the kernel took both"], written_to_code),
+    row(["exec-proc-mem",  "write past page protection", r#"mmap(PROT_READ); pwrite("/proc/self/mem")"#,               OWN, "the read-only page has the new bytes"], past_protection),
+    row(["exec-mmap-null", "map the page at address 0",  "mmap(0, 4096, MAP_FIXED)",                                   OWN, "the kernel took it"], null_page),
+];
+
+fn version(mut command: Command) -> Tried {
+    let output = command.arg("--version").output()?;
+    happened(output.stdout.starts_with(b"agent-probe "))
+}
+
+/// The file is closed before it is run, else ETXTBSY.
+fn copy(name: &str) -> Result<Made, Outcome> {
+    let made = Made(here(name));
+    let program = fs::read("/proc/self/exe").map_err(doubt("read itself"))?;
+    let file = OpenOptions::new().write(true).create_new(true).open(&made.0);
+    let mut file = file.map_err(doubt("create"))?;
+    file.write_all(&program).map_err(doubt("write"))?;
+    file.set_permissions(Permissions::from_mode(0o700)).map_err(doubt("chmod"))?;
+    Ok(made)
+}
+
+fn written(_: &Facts) -> Tried {
+    let made = copy("program")?;
+    version(Command::new(&made.0))
+}
+
+fn in_memory(_: &Facts) -> Tried {
+    let memory = call_fd(libc::SYS_memfd_create, &mut [Arg::Text(c"agent-probe"), Arg::N(0)]);
+    let mut memory = File::from(memory.map_err(doubt("memfd_create"))?);
+    let program = fs::read("/proc/self/exe").map_err(doubt("read itself"))?;
+    memory.write_all(&program).map_err(doubt("write"))?;
+    version(Command::new(format!("/proc/self/fd/{}", memory.as_raw_fd())))
+}
+
+fn script(_: &Facts) -> Tried {
+    let interpreter = copy("interpreter")?;
+    let made = Made(here("script"));
+    fs::write(&made.0, format!("#!{}\n", interpreter.0.display())).map_err(doubt("write"))?;
+    fs::set_permissions(&made.0, Permissions::from_mode(0o700)).map_err(doubt("chmod"))?;
+    let output = Command::new(&made.0).output()?;
+    // The interpreter was run with the script's path, which is no operation: it says so.
+    happened(
+        String::from_utf8_lossy(&output.stderr).starts_with("agent-probe: arguments: operation"),
+    )
+}
+
+fn rwx(_: &Facts) -> Tried {
+    let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let mut page = Mapping::new(4096, all, None)?;
+    page.write(b"\xc3");
+    happened(page.read() == *b"\xc3")
+}
+
+fn written_to_code(_: &Facts) -> Tried {
+    let mut page =
+        Mapping::new(4096, libc::PROT_READ | libc::PROT_WRITE, None).map_err(doubt("mmap"))?;
+    page.write(b"\xc3");
+    page.protect(libc::PROT_READ | libc::PROT_EXEC)?;
+    happened(page.read() == *b"\xc3")
+}
+
+fn past_protection(_: &Facts) -> Tried {
+    let page = Mapping::new(4096, libc::PROT_READ, None).map_err(doubt("mmap"))?;
+    let memory = OpenOptions::new().write(true).open("/proc/self/mem")?;
+    memory.write_all_at(b"past", page.address())?;
+    happened(page.read() == *b"past")
+}
+
+fn null_page(_: &Facts) -> Tried {
+    Mapping::at_null()?;
+    Ok(Outcome::ALLOWED)
+}
