@@ -54,6 +54,7 @@ pub mod attribute;
 pub mod bench;
 pub mod cost;
 pub mod doctor;
+pub mod fixture;
 pub mod keeper;
 pub mod lab;
 pub mod launcher;
