@@ -309,7 +309,7 @@ mod tests {
     use agent_probe::find;
 
     /// F_SETOWN succeeds, and the signal may be refused when it is due.
-    #[test] // seen to fail with `before >= after` taken for noticed
+    #[test] // seen to fail without the comparison of the verdict
     fn a_signal_that_never_came_is_no_effect() {
         let (signal, read) = (find("sig-sigio").unwrap(), find("fs-outside-read").unwrap());
         assert!(is_unnoticed(signal, &Outcome::ALLOWED, 3, 3));

@@ -24,6 +24,7 @@ pub(super) const OPS: &[Op] = &[
     row(["res-core",      "ask for core dumps",          "prlimit64(RLIMIT_CORE, 1 MiB)",                  "does not die", "the limit can be read back"], |_| limit(4, 1 << 20)).of(Kind::Hygiene),
     row(["res-nofile",    "raise the descriptor limit",  "prlimit64(RLIMIT_NOFILE, 1048576)",              OWN, "the limit can be read back"], |_| limit(7, 1 << 20)).of(Kind::Hygiene),
     row(["res-sigqueue",  "2000 timers",                 "timer_create x 2000",                            OWN, "all were made"], timers).of(Kind::Hygiene),
+    row(["res-inotify",   "60 inotify instances",        "inotify_init1 x 60",                             "fewer than half of what an id may have, closed at once", "all were made"], instances),
     row(["res-pipe-size", "a pipe of 2 MiB",             "pipe2; fcntl(F_SETPIPE_SZ, 2 MiB)",              "stays empty", "the kernel made it so large"], pipe_size),
     row(["res-fifo",      "a real-time class",           "sched_setscheduler(SCHED_FIFO, 1)",              "set back at once", "sched_getscheduler gives it back"], fifo),
     row(["res-nice",      "a better priority",           "setpriority(PRIO_PROCESS, 0, -20)",              "set back at once", "getpriority gives it back"], nice),
@@ -67,6 +68,15 @@ fn descriptors(_: &Facts) -> Tried {
         all.push(call_fd(libc::SYS_fcntl, args)?);
     }
     happened(all.len() == 2000)
+}
+
+/// user.max_inotify_instances is 128 by default, and an instance of a room is charged to the caller on the host too.
+fn instances(_: &Facts) -> Tried {
+    let mut all = Vec::new();
+    for _ in 0..60 {
+        all.push(call_fd(libc::SYS_inotify_init1, &mut [Arg::N(libc::O_CLOEXEC.into())])?);
+    }
+    happened(all.len() == 60)
 }
 
 fn tmpfs(_: &Facts) -> Tried {
