@@ -6,7 +6,7 @@
 //! bitmap and costs nothing. Calls with the same rule share its instructions.
 //!
 //! What a filter costs when it is installed is its length, which the kernel checks and compiles, and the instructions
-//! walked for each known number, to fill the bitmap. [`Plan`] weighs one against the other.
+//! walked for each known number, to fill the bitmap. `Plan` weighs one against the other.
 //!
 //! Jumps only go forward, at most 255 instructions far. So the program is built from its end: what an instruction
 //! jumps to is there before it, at an index that does not change any more. seccomp(2), and in the kernel's
