@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -66,7 +67,7 @@ impl Fixtures {
     /// Starts the holder, which is `program`, and waits until it has made what it can. An error is the harness's: the
     /// holder did not start, or made nothing at all.
     pub fn make(program: Arc<OwnedFd>) -> Result<Fixtures, Failure> {
-        Fixtures::make_in(&env::temp_dir(), program)
+        Fixtures::make_in(&place(), program)
     }
 
     /// The same with its files in a directory beneath `place`.
@@ -271,6 +272,17 @@ fn room_ids() -> Option<(u32, u32)> {
     let is_mapped =
         plan::is_mapped("/proc/self/uid_map", id) && plan::is_mapped("/proc/self/gid_map", id);
     (sys::ids().0 == 0 && is_mapped).then_some((id, id))
+}
+
+/// Where everyone may make a directory, and not /tmp: without a mount namespace the room's Landlock lets the agent
+/// write there, and a file that the agent is given is none outside.
+fn place() -> PathBuf {
+    let path = Path::new("/var/tmp");
+    let is_open = |meta: std::fs::Metadata| meta.is_dir() && meta.mode() & 0o1777 == 0o1777;
+    match path.symlink_metadata().is_ok_and(is_open) {
+        true => path.to_owned(),
+        false => env::temp_dir(),
+    }
 }
 
 /// 16 hex digits that nobody can guess.
