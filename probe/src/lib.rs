@@ -102,7 +102,7 @@ impl Op {
 impl Op {
     /// A room in which it does not work is of no use: everything else is dangerous.
     pub fn must_work(&self) -> bool {
-        self.group == "work"
+        self.kind == Kind::Work
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! A cell is credited by the first of these that holds, each with the experiment that shows it:
 //!
-//! 1. It fails as real root with no layer, too, and no room allows it: `kernel`. Nothing of ours is
-//!    the cause.
+//! 0. No layer is asked ([`Kind::Hygiene`]): refused in `none` too, it is the `harness`, which hands
+//!    nothing in and sets the limits.
+//! 1. It fails as real root with no layer, too, and in every room: `kernel`. Nothing of ours is the
+//!    cause.
 //! 2. With the filter's answers marked, the marker comes back: `seccomp`, which is asked first.
 //! 3. Layers are taken out one by one, in the order in which the kernel asks them. The first whose
 //!    absence changes the answer gave the answer.
@@ -14,7 +16,7 @@
 //!    else `caps`.
 
 use agent_init::layers::{LAYERS, Layer, Layers};
-use agent_probe::{Op, Outcome, Verdict};
+use agent_probe::{Kind, Op, Outcome, Verdict};
 
 use crate::lab::{Experiments, Setup};
 use crate::proof::rooms::{name, removable};
@@ -28,6 +30,9 @@ pub enum Blocker {
     Dac,
     /// A capability that an ordinary user does not have.
     Caps,
+    /// What agent-shim and agent-init do for every room, whatever its layers: descriptors,
+    /// environment, terminal, resource limits.
+    Harness,
     /// It is not there on this host: nobody can do it.
     Kernel,
     /// The probe did not try.
@@ -43,6 +48,7 @@ impl Blocker {
             Blocker::Layer(flag) => row(flag).map_or("?", |layer| layer.word),
             Blocker::Dac => "DAC",
             Blocker::Caps => "caps",
+            Blocker::Harness => "harness",
             Blocker::Kernel => "kernel",
             Blocker::Guard => "self-guard",
             Blocker::Unknown => "INCONCLUSIVE",
@@ -139,21 +145,34 @@ fn is_open(outcome: &Outcome) -> bool {
 }
 
 fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &Outcome) -> Credit {
-    absent(lab, op)
+    by_harness(lab, op)
+        .or_else(|| absent(lab, op))
         .or_else(|| marked(lab, op, profile))
         .or_else(|| peeled(lab, op, profile, seen))
         .or_else(|| added(lab, op, profile))
         .unwrap_or_else(|| baseline(lab, op))
 }
 
+/// Rule 0.
+fn by_harness(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
+    if op.kind != Kind::Hygiene {
+        return None;
+    }
+    let without = lab.run(op, Setup::Room(Layers::NONE));
+    (without.verdict == Verdict::Blocked)
+        .then(|| Credit::new(Blocker::Harness, format!("none: {}", words(&without))))
+}
+
 /// Rule 1. Without root, a target that the baseline does not find is as absent as it can be shown.
 fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
     if lab.has_root() {
         let control = lab.run(op, Setup::RealRoot);
-        // A room that allows it: then something of the host's is in the control's way.
+        // A room where it works: then something of the host's is in the control's way.
         let rooms = [Layers::NONE, Layers::NS_ONLY];
         let is_absent = control.verdict == Verdict::Blocked
-            && rooms.into_iter().all(|layers| !is_open(&lab.run(op, Setup::Room(layers))));
+            && rooms
+                .into_iter()
+                .all(|layers| lab.run(op, Setup::Room(layers)).verdict == Verdict::Blocked);
         return is_absent.then(|| {
             Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control)))
         });
@@ -235,12 +254,12 @@ fn added(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Option
     })
 }
 
-/// Rule 5. Without root: a capability if giving up those of a room makes the difference, else
-/// what is left, which a footnote says.
+/// Rule 5. Without root, or where a guard holds the control back: a capability if giving up those of
+/// a room makes the difference, else what is left, which a footnote says.
 fn baseline(lab: &mut impl Experiments, op: &'static Op) -> Credit {
-    if lab.has_root() {
-        let setup = Setup::RealRootNoCaps;
-        let outcome = lab.run(op, setup);
+    let setup = Setup::RealRootNoCaps;
+    let outcome = lab.has_root().then(|| lab.run(op, setup));
+    if let Some(outcome) = outcome.filter(|outcome| outcome.verdict != Verdict::Skip) {
         let proof = format!("{setup}: {}", words(&outcome));
         return match outcome.verdict {
             Verdict::Allowed => Credit::new(Blocker::Dac, proof),
