@@ -290,6 +290,7 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     )?;
     sys::umask(0);
     outer_ids(ready)?;
+    few_watchers(plan);
     compose::compose(plan, &ready.pins)?;
     inner_namespaces(ready)?;
     if plan.made().contains(Layers::UTS) {
@@ -334,6 +335,21 @@ fn outer_ids(ready: &Ready) -> Result<(), Failure> {
         }
     }
 }
+
+/// The host counts inotify instances per user, and a room's are the caller's there: 128 by default.
+/// In the outer user namespace, whose limit the agent cannot raise. Where an outer container has made
+/// /proc/sys read-only it is not done; README says so. namespaces(7), /proc/sys/user.
+fn few_watchers(plan: &Plan) {
+    if plan.made().contains(Layers::USERNS)
+        && let Ok(fd) = sys::open(MAX_INSTANCES, libc::O_WRONLY | libc::O_CLOEXEC)
+    {
+        let _or_read_only = sys::write_all(fd, INSTANCES);
+        let _closed = sys::close(fd);
+    }
+}
+
+const MAX_INSTANCES: &CStr = c"/proc/sys/user/max_inotify_instances";
+const INSTANCES: &[u8] = b"32";
 
 /// The parent writes the maps. If it dies first, the pipe ends, as no one else can write to it.
 fn wait_for_maps(ready: &Ready) -> Result<(), Failure> {

@@ -32,7 +32,6 @@ const OPEN: &[(&str, &str)] = &[
     ("seccomp-listen",  "a filter can only tighten; its listener is the room's own"),
     ("net-unix-oob",    "an argument of calls that every program makes"),
     ("net-zerocopy",    "an option of sockets that every program has"),
-    ("res-inotify",     "charged to the caller on the host; a room has no limit of its own"),
     ("k-mincore",       "of what it has mapped itself: allocators ask"),
 ];
 
