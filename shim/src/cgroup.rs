@@ -347,7 +347,8 @@ fn sweep(parent: &Path) {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|n| n.strip_prefix(PREFIX)?.split('-').next());
         let Some(pid) = pid.filter(|pid| pid.parse::<u32>().is_ok()) else { continue };
-        if Path::new("/proc").join(pid).exists() {
+        // A new one is not locked yet. The number may be of another pid namespace.
+        if Path::new("/proc").join(pid).exists() && is_new(&entry) {
             continue;
         }
         if let Ok(dir) = File::open(entry.path())
@@ -357,6 +358,14 @@ fn sweep(parent: &Path) {
         }
     }
 }
+
+fn is_new(entry: &fs::DirEntry) -> bool {
+    let made = entry.metadata().and_then(|meta| meta.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < SETTLED))
+}
+
+/// How long a shim may take from the making of a directory to its lock.
+const SETTLED: Duration = Duration::from_secs(60);
 
 /// A mounted hierarchy, and where this process is in it.
 #[derive(Debug, PartialEq, Eq)]

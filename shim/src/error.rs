@@ -130,7 +130,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::OVERLAY,  Some(Errno::EPERM),      "overlayfs in a user namespace needs Linux 5.11, and no LSM against it: `agent-shim doctor` tells which"),
     (Step::OVERLAY,  Some(Errno::EINVAL),     "the file system of the image cannot be the lower layer of an overlay in a user namespace"),
     (Step::OVERLAY,  Some(Errno::ELOOP),      "overlays are stacked too deep: the image lies on one itself"),
-    (Step::IDS,      Some(Errno::EPERM),      "root of the host never enters a room: start it outside of this user namespace, or map 65534 in it too"),
+    (Step::IDS,      Some(Errno::EPERM),      "root of the host never enters a room: another --uid; within a user namespace that maps root alone, map 65534 too"),
     (Step::INNER,    Some(Errno::ENOSPC),     "a limit of namespaces is reached: sysctl user.max_user_namespaces (two for each room) and its siblings; `agent-shim doctor` tells which"),
     (Step::COMPOSE,  Some(Errno::ENOENT),     "the object is not there on this host"),
     (Step::COMPOSE,  Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),

@@ -12,7 +12,7 @@ use crate::error::{Failure, errno_of};
 use crate::plan::{Identity, Plan};
 use crate::room::{self, Kind, Node};
 use crate::spec::{Base, Mode, Mount, Net, Spec, What};
-use crate::{git, tree};
+use crate::{git, sys, tree};
 
 /// Fills in the plan's nodes, environment and start directory.
 pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
@@ -38,6 +38,10 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     }
     mounts.extend(spec.mounts.iter().cloned());
     plan.warnings.extend(mounts.iter().filter_map(too_much));
+    if let Some(dir) = workspace.as_deref().filter(|dir| !sys::may_write(dir)) {
+        plan.warnings
+            .push(format!("--workspace {dir:?}: you may not write there, nor may the agent"));
+    }
     let repository = repository(workspace.as_deref(), spec, plan)?;
     mounts.extend(repository.iter().cloned());
     if spec.net == Net::Host {
@@ -244,10 +248,10 @@ fn environment(spec: &Spec, home: &Path) -> Result<Vec<CString>, Failure> {
         ("HOME".into(), home.into()),
         ("USER".into(), "agent".into()),
         ("LANG".into(), "C.UTF-8".into()),
-        ("TERM".into(), caller("TERM").unwrap_or_else(|| "dumb".into())),
+        ("TERM".into(), caller("TERM").filter(is_name).unwrap_or_else(|| "dumb".into())),
         ("TMPDIR".into(), "/tmp".into()),
     ];
-    all.extend(caller("TZ").map(|tz| ("TZ".into(), tz)));
+    all.extend(caller("TZ").filter(is_zone).map(|tz| ("TZ".into(), tz)));
     for (name, value) in &spec.env {
         all.retain(|(known, _)| known != name);
         all.push((name.clone(), value.clone()));
@@ -259,6 +263,17 @@ fn environment(spec: &Spec, home: &Path) -> Result<Vec<CString>, Failure> {
         if bad { None } else { CString::new(both).ok() }
     };
     all.into_iter().map(|v| joined(v).ok_or_else(wrong)).collect()
+}
+
+/// Of a terminal: no way to a file.
+fn is_name(value: &OsString) -> bool {
+    !value.as_bytes().contains(&b'/')
+}
+
+/// Of a time zone: tzset(3) looks for it below a directory.
+fn is_zone(value: &OsString) -> bool {
+    let text = value.to_string_lossy();
+    !text.trim_start_matches(':').starts_with('/') && !text.contains("..")
 }
 
 /// A terminal's or time zone's name, and nothing that a program could take for more.

@@ -4,13 +4,15 @@
 //! `release_agent` of cgroup v1 is one setting for the whole host. It is made before the directory,
 //! so there is no moment at which nobody would remove it. It is a copy of the shim that holds
 //! nothing of it, neither descriptors, session nor directory, and takes no input but the shim's
-//! death. pidfd_open(2), cgroups(7).
+//! death. What kills it with the shim (the end of a pid namespace that both are in, a signal to all
+//! that is called so) leaves the directory to the next room. pidfd_open(2), cgroups(7).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use agent_init::error::{Errno, Step};
+use agent_init::sys::CapSets;
 
 use crate::error::{At, Failure};
 use crate::sys::{self, Blocked, Side};
@@ -50,11 +52,24 @@ impl Drop for Heir {
 const NAPS: usize = 3000;
 const NAP_MS: i32 = 20;
 
+/// CAP_DAC_OVERRIDE, as a set: the directory may lie in one of another user's. capabilities(7).
+const DAC_OVERRIDE: u64 = 1 << 1;
+
+fn own_caps() -> u64 {
+    agent_init::sys::caps().map_or(0, |sets| sets.effective)
+}
+
 /// The heir's life. No allocation, no panic, no lock: other threads of the shim may hold one.
 fn inherit(shim: OwnedFd, dir: &CStr) -> ! {
     let _unnamed = sys::set_name(NAME);
     let _in_its_session = sys::new_session();
     let _in_its_directory = sys::chdir(c"/");
+    let _for_good = agent_init::sys::set_no_new_privs();
+    let _but_one = agent_init::sys::set_caps(CapSets {
+        effective: own_caps() & DAC_OVERRIDE,
+        permitted: own_caps() & DAC_OVERRIDE,
+        inheritable: 0,
+    });
     // A pipe of the shim's would never end, a lock never be free.
     if sys::dup_to(shim.as_raw_fd(), 0).is_err() || agent_init::sys::close_range(1, -1).is_err() {
         sys::exit_now(1);

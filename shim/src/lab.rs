@@ -79,7 +79,10 @@ impl Lab {
     }
 
     /// The same with the probe at `path`.
-    pub fn with_probe(path: &Path, progress: impl FnMut(usize) + Send + 'static) -> Result<Lab, Failure> {
+    pub fn with_probe(
+        path: &Path,
+        progress: impl FnMut(usize) + Send + 'static,
+    ) -> Result<Lab, Failure> {
         Ok(Lab {
             probe: Arc::new(image::from_file(c"agent-probe", path)?),
             facts: host_facts().to_args(),

@@ -259,6 +259,10 @@ impl<'a> Supervisor<'a> {
     }
 
     fn on_time(&mut self, now: Instant) -> Result<(), Failure> {
+        let times = [self.timeout, self.grace_over, self.kill_at];
+        if times.into_iter().flatten().all(|at| at > now) || self.has_ended()? {
+            return Ok(());
+        }
         if self.timeout.is_some_and(|at| at <= now) {
             let since = self.child.since();
             let time = self.timeout.take().map(|at| at.saturating_duration_since(since));
@@ -275,6 +279,12 @@ impl<'a> Supervisor<'a> {
             self.act(ON_SOON_OVER, 0)?;
         }
         Ok(())
+    }
+
+    /// In time, though it is learnt late: this process may have been stopped meanwhile.
+    fn has_ended(&self) -> Result<bool, Failure> {
+        let ended = sys::wait_readable(&[self.child.pidfd()], 0);
+        ended.at(Step::WAIT, "poll", "the room").map(|ended| ended.is_some())
     }
 
     fn hit(&mut self, resource: Resource, value: Option<u64>) {

@@ -12,7 +12,7 @@ use agent_shim::Sandbox;
 use agent_shim::limits::{Enforced, Hit, Resource, TABLE};
 use agent_shim::sys::End;
 use agent_tests::run::{LIMIT, collect, line, start};
-use agent_tests::{Output, alone, attacker, bins, is_root, leak, run, shim, skip, sys};
+use agent_tests::{Output, alone, attacker, bins, field, is_root, leak, run, shim, skip, sys};
 
 const MIB: u64 = 1 << 20;
 
@@ -457,6 +457,10 @@ fn heirs_of(pid: u32) -> Vec<i32> {
         let fds = std::fs::read_dir(format!("/proc/{heir}/fd")).unwrap();
         let fds: Vec<_> = fds.map(|fd| std::fs::read_link(fd.unwrap().path()).unwrap()).collect();
         assert!(matches!(&fds[..], [fd] if fd.ends_with("anon_inode:[pidfd]")), "{fds:?}");
+        let status = std::fs::read_to_string(format!("/proc/{heir}/status")).unwrap();
+        assert_eq!(field(&status, "NoNewPrivs"), "1");
+        let caps = u64::from_str_radix(field(&status, "CapPrm"), 16).unwrap();
+        assert_eq!(caps & !2, 0, "{status}"); // CAP_DAC_OVERRIDE at most
         let session = std::fs::read_to_string(format!("/proc/{heir}/stat")).unwrap();
         assert_eq!(session.split(' ').nth(5), Some(&*heir.to_string()), "{session}");
         assert_eq!(std::fs::read_link(format!("/proc/{heir}/cwd")).unwrap(), PathBuf::from("/"));

@@ -222,10 +222,11 @@ fn limit(run: &mut Run, values: &[OsString], resource: Resource) -> Set {
 }
 
 /// What can be put in force: least and greatest. A program that is given less data than this is
-/// ended by a signal before it can say why; tmpfs(5) and the counters of a cgroup hold no more.
+/// ended by a signal before it can say why; agent-init needs some descriptors; tmpfs(5) and the counters of a cgroup hold no more.
 #[rustfmt::skip] // a row a line
 const BOUNDS: &[(Resource, u64, u64)] = &[
     (Resource::Memory,      1 << 20, 1 << 62),
+    (Resource::OpenFiles,   16,      u64::MAX),
     (Resource::TmpfsSize,   1,       1 << 62),
     (Resource::TmpfsInodes, 1,       u64::MAX >> 10), // 1 KiB is charged for each: mm/shmem.c
 ];
@@ -273,6 +274,9 @@ fn variable(spec: &OsStr) -> Result<(OsString, OsString), String> {
     let name = OsStr::from_bytes(bytes.get(..end).unwrap_or(bytes)).to_owned();
     if name.is_empty() {
         return Err("a name is missing".into());
+    }
+    if name.as_bytes().contains(&b'\n') {
+        return Err("a name with a newline".into());
     }
     let value = match bytes.get(end + 1..) {
         Some(value) => OsStr::from_bytes(value).to_owned(),
