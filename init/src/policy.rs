@@ -653,8 +653,8 @@ pub const AGENT: &[Row] = &[
     row("finit_module",             "kernel",      EPERM,  "host administration"),
     row("kexec_file_load",          "kernel",      EPERM,  "host administration"),
     row("bpf",                      "kernel",      EPERM,  "tracing and programs inside the kernel"),
-    row("uretprobe",                "kernel",      ALLOW,  "kernel trampolines for host uprobes; filters are not asked since 6.14, any other caller dies"),
-    row("uprobe",                   "kernel",      ALLOW,  "kernel trampolines for host uprobes; filters are not asked since 6.14, any other caller dies"),
+    row("uretprobe",                "kernel",      ALLOW,  "kernel trampolines for host uprobes; filters are not asked since 6.14; of any other caller they are an error, or its death"),
+    row("uprobe",                   "kernel",      ALLOW,  "kernel trampolines for host uprobes; filters are not asked since 6.14; of any other caller they are an error, or its death"),
     row("quotactl_fd",              "kernel",      EPERM,  "host administration"),
 
     row("uselib",                   "dead",        ENOSYS, "removed from the kernel, or never built"),

@@ -330,9 +330,9 @@ fn few(arch: &Arch, set: &Set) -> String {
 }
 
 /// Refused by our table with all arguments, and not because there is no such thing: that is ENOSYS too, but for
-/// clone3, whose flags no filter sees, and the old asynchronous I/O, one counter for the whole host.
+/// clone3 and openat2, whose flags and mode no filter sees, and the old asynchronous I/O, one counter for the whole host.
 fn is_dangerous(row: &Row) -> bool {
     let refused = words::verdicts(&row.rule).all(|action| !action.runs());
     let is_absent = Action::from(row.rule.otherwise).word() == "ENOSYS";
-    refused && (!is_absent || ["process", "aio"].contains(&row.group))
+    refused && (!is_absent || row.name == "openat2" || ["process", "aio"].contains(&row.group))
 }
