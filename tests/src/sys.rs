@@ -543,3 +543,15 @@ pub fn alarm_after(time: Duration) {
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
     }
 }
+
+/// getrusage(2), RUSAGE_CHILDREN: the most bytes of memory that a child which was waited for, or one
+/// of its own, has had.
+pub fn peak_of_children() -> u64 {
+    // SAFETY: an all-zero rusage is valid; the kernel writes one.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024
+}

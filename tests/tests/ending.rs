@@ -175,6 +175,7 @@ fn a_room_that_is_killed_has_no_record() {
     child.signal(libc::SIGKILL);
     assert_eq!(child.wait().unwrap(), End::Signaled(libc::SIGKILL));
     assert_eq!(child.end_record(), None);
+    drop(child); // its group, and that one's heir
     alone.no_stray();
 }
 

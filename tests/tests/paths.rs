@@ -53,7 +53,14 @@ impl Known {
             (IF_EQUAL, false) => {}
             (IF_ANY_BIT, true) => self.not.push(Bits { mask: mask & k, value: 0 }),
             (IF_ANY_BIT, false) => self.bits = self.bits.and(Bits { mask: mask & k, value: 0 })?,
-            (IF_AT_LEAST, _) if mask != u32::MAX => panic!("an order of and-ed values"),
+            (IF_AT_LEAST, true) if k == 0 => {}
+            (IF_AT_LEAST, false) if k == 0 => return None,
+            // Of and-ed values: none of those on the other side.
+            (IF_AT_LEAST, _) if mask != u32::MAX => {
+                let other = if holds { blocks(0, k - 1) } else { blocks(k, u32::MAX) };
+                let reached = other.into_iter().filter(|block| block.value & !mask == 0);
+                self.not.extend(reached.map(|b| Bits { mask: b.mask & mask, value: b.value }));
+            }
             (IF_AT_LEAST, true) => self.first = self.first.max(k),
             (IF_AT_LEAST, false) => self.last = self.last.min(k.checked_sub(1)?),
             _ => panic!("no comparison: {code:#x}"),
@@ -63,23 +70,23 @@ impl Known {
 
     /// A value of which all of it is true, if there is one.
     fn value(&self) -> Option<u32> {
-        let mut first = u64::from(self.first);
-        while first <= self.last.into() {
-            // The largest aligned block that begins here and ends in time: some low bits are free in it.
-            let fits = |free: &u32| {
-                let size = 1u64 << free;
-                first.is_multiple_of(size) && first + size - 1 <= self.last.into()
-            };
-            let free = (0..=32).rev().find(fits)?;
-            let mask = u32::try_from(u64::from(u32::MAX) >> free << free).unwrap();
-            let block = Bits { mask, value: u32::try_from(first).unwrap() };
-            if let Some(value) = self.bits.and(block).and_then(|bits| without(bits, &self.not)) {
-                return Some(value);
-            }
-            first += 1 << free;
-        }
-        None
+        let blocks = blocks(self.first, self.last).into_iter();
+        blocks.filter_map(|block| self.bits.and(block)).find_map(|bits| without(bits, &self.not))
     }
+}
+
+/// A range as aligned blocks: of each, the low bits are free.
+fn blocks(first: u32, last: u32) -> Vec<Bits> {
+    let (mut found, mut first, last) = (Vec::new(), u64::from(first), u64::from(last));
+    while first <= last {
+        // The largest that begins here and ends in time.
+        let fits = |free: &u32| first.is_multiple_of(1 << free) && first + (1 << free) - 1 <= last;
+        let free = (0..=32).rev().find(fits).unwrap();
+        let mask = u32::try_from(u64::from(u32::MAX) >> free << free).unwrap();
+        found.push(Bits { mask, value: u32::try_from(first).unwrap() });
+        first += 1 << free;
+    }
+    found
 }
 
 /// A value with these bits and none of those: where it has them all, one of the free bits is turned.

@@ -546,11 +546,14 @@ fn a_child_has_its_pipes() {
     assert!(status.wall > Duration::ZERO && status.usage.peak_memory > 0);
 
     let cat = || Sandbox::new("cat").stdio(0, Agents::Piped).stdio(1, Agents::Null);
+    drop(child); // its group, and that one's heir
     let mut child = cat().spawn().unwrap();
     assert_eq!(child.wait().unwrap(), End::Exited(0), "wait ends its input");
+    drop(child);
     let mut child = cat().spawn().unwrap();
     child.kill();
     assert_eq!(child.wait().unwrap(), End::Signaled(libc::SIGKILL));
+    drop(child);
     alone.no_stray();
 }
 
