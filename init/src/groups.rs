@@ -81,7 +81,7 @@ pub const GROUPS: &[Group] = &[
     group("mount",       Never("what is mounted decides which files there are; the shim fixes it before the agent runs"), Some(EPERM), IN, "mount, chroot, pivot_root and the newer calls"),
     group("ptrace",      Yes,     Some(EPERM),  IN,  "debuggers: reads and steers other processes of the room; never PID 1, whose memory is closed to it besides"),
     group("perf",        Yes,     Some(EPERM),  IN,  "counters and samples of the own processes, as kernel.perf_event_paranoid of the host lets it"),
-    group("keys",        Yes,     Some(EPERM),  IN,  "keyrings, which are counted by user id for the whole host"),
+    group("keys",        Never("keyrings go by user id: the host's keys of that user can be found by number, linked and read"), Some(EPERM), IN, "keyrings"),
     group("kernel",      Never("it administers the host: modules, swap, reboot, programs inside the kernel"), Some(EPERM), IN, "host administration"),
     group("dead",        Never("no kernel has anything behind these numbers"), Some(ENOSYS), IN, "removed from the kernel, or never built"),
 ];
@@ -102,13 +102,15 @@ pub const GRANTS: &[(&str, Rule)] = &[
 const PROT_EXEC: u32 = 4;
 const WRITE_AND_EXEC: u32 = 2 | PROT_EXEC;
 const SHM_EXEC: u32 = 0o100_000;
+/// MAP_SHARED, MAP_ANONYMOUS: mremap(2) gives it a second address, whose rights are its own.
+const NAMELESS: u32 = 1 | 0x20;
 
 /// What `--no-wx` makes of the calls that map memory: none that can be written and run, and none that is made
 /// executable after it was mapped. READ_IMPLIES_EXEC is refused anyway (personality). As MemoryDenyWriteExecute= of
 /// systemd.exec(5).
 #[rustfmt::skip]
 pub const NO_WX: &[(&str, Rule)] = &[
-    ("mmap",          Rule { clauses: &[When(&[Masked(2, WRITE_AND_EXEC, &[WRITE_AND_EXEC])], EPERM)], otherwise: ALLOW }),
+    ("mmap",          Rule { clauses: &[When(&[Masked(2, WRITE_AND_EXEC, &[WRITE_AND_EXEC])], EPERM), When(&[AnyBit(2, PROT_EXEC), Masked(3, NAMELESS, &[NAMELESS])], EPERM)], otherwise: ALLOW }),
     ("mprotect",      Rule { clauses: &[When(&[AnyBit(2, PROT_EXEC)], EPERM)], otherwise: ALLOW }),
     ("pkey_mprotect", Rule { clauses: &[When(&[AnyBit(2, PROT_EXEC)], EPERM)], otherwise: ALLOW }),
     ("shmat",         Rule { clauses: &[When(&[AnyBit(2, SHM_EXEC)], EPERM)], otherwise: ALLOW }),

@@ -115,6 +115,14 @@ const TIOCVHANGUP: u32 = 0x5437;
 // linux/fs.h
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+const FS_IOC_SETVERSION: u32 = 0x4008_7602;
+// linux/fsverity.h, linux/fscrypt.h
+const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
+const FS_IOC_SET_ENCRYPTION_POLICY: u32 = 0x800c_6613;
+
+// linux/fcntl.h
+const F_SETLEASE: u32 = 1024;
+const F_NOTIFY: u32 = 1026;
 
 // linux/sched.h: NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME, 0x80, is part of the exit signal.
 const CLONE_NEW: u32 =
@@ -332,7 +340,9 @@ pub const AGENT: &[Row] = &[
     row("select",                   "fd",          ALLOW,  "own descriptors"),
     row("dup",                      "fd",          ALLOW,  "own descriptors"),
     row("dup2",                     "fd",          ALLOW,  "own descriptors"),
-    row("fcntl",                    "fd",          ALLOW,  "own descriptors"),
+    rule("fcntl",                   "fd",          &[
+        When(&[Low(1, &[F_SETLEASE, F_NOTIFY])], EPERM),
+    ], ALLOW, "own descriptors; no lease, which holds up who opens the file outside, and no old notification"),
     row("flock",                    "fd",          ALLOW,  "own descriptors"),
     row("pselect6",                 "fd",          ALLOW,  "own descriptors"),
     row("ppoll",                    "fd",          ALLOW,  "own descriptors"),
@@ -569,8 +579,8 @@ pub const AGENT: &[Row] = &[
     row("sendmmsg",                 "net",         ALLOW,  "on sockets that socket allowed"),
 
     rule("ioctl",                   "ioctl",       &[
-        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR])], EPERM),
-    ], ALLOW, "terminals, FIONREAD, FICLONE; never input injection or line disciplines (TIOCSTI TIOCLINUX TIOCCONS TIOCSETD TIOCVHANGUP), nor flags of the host's files (chattr)"),
+        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION, FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY])], EPERM),
+    ], ALLOW, "terminals, FIONREAD, FICLONE; never input injection or line disciplines (TIOCSTI TIOCLINUX TIOCCONS TIOCSETD TIOCVHANGUP), nor flags of the host's files (chattr, verity, encryption)"),
 
     rule("personality",             "self",        &[
         When(&[Low(0, &[PER_LINUX, PER_QUERY])], ALLOW),

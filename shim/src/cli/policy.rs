@@ -93,7 +93,7 @@ const SUBS: &[Sub] = &[
     ("dump",  &["init", "format", "filter", "arch"], |w| Ok(What::Dump(if w.is_empty() { None } else { let [file] = exactly(w, "FILE")?; Some(file.clone()) }))),
     ("check", &["filter", "arch"],                |w| { let [file] = exactly(w, "FILE")?; Ok(What::Check(file.clone())) }),
     ("diff",  &["arch"],                |w| { let [a, b] = exactly(w, "A B")?; Ok(What::Diff(a.clone(), b.clone())) }),
-    ("trace", &[],                 |w| { let [pid] = exactly(w, "PID")?; Ok(What::Trace(process(pid)?)) }),
+    ("trace", &["filter"],              |w| { let [pid] = exactly(w, "PID")?; Ok(What::Trace(process(pid)?)) }),
 ];
 
 pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
@@ -133,6 +133,7 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
         return Err(format!("policy {name} has no --{option}"));
     }
     policy.what = read(given).map_err(|wrong| format!("policy {name}: {wrong}"))?;
+    policy.choice.together()?;
     let is_ours = policy.init || !policy.choice.is_default();
     if policy.init && !policy.choice.is_default() {
         return Err(format!("policy {name}: --init or {}?", policy.choice));

@@ -142,6 +142,7 @@ fn together(run: &mut Run) -> Set {
     if !run.spec.filter.is_default() && !run.spec.layers.contains(Layers::SECCOMP) {
         return Err(format!("a filter `{}`, and no layer seccomp", run.spec.filter));
     }
+    run.spec.filter.together()?;
     if run.spec.net == Net::Host {
         run.spec.layers.remove(Layers::NET);
     }

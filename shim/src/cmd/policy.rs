@@ -6,7 +6,7 @@ use std::io::Write as _;
 
 use agent_init::bpf::SockFilter;
 use agent_init::error::{Errno, Step};
-use agent_init::nr::Arch;
+use agent_init::nr::{Arch, HOST};
 
 use super::{has_stdout, print, print_bytes};
 use crate::cli::Policy;
@@ -37,7 +37,7 @@ pub fn run(options: &Policy) -> Result<u8, Failure> {
         What::Dump(Some(source)) => dump_file(source, arch, options.format),
         What::Check(path) => check(path, filter),
         What::Diff(a, b) => differences(a, b, arch),
-        What::Trace(pid) => traced(*pid),
+        What::Trace(pid) => traced(*pid, &options.choice),
     }
 }
 
@@ -164,11 +164,11 @@ fn differences(a: &OsStr, b: &OsStr, arch: &'static Arch) -> Result<u8, Failure>
     Ok(if lines.is_empty() { 0 } else { 1 })
 }
 
-fn traced(pid: i32) -> Result<u8, Failure> {
+fn traced(pid: i32, choice: &Choice) -> Result<u8, Failure> {
     let filters = trace::filters(pid)?;
     let mut text = String::new();
     for (n, insns) in filters.iter().enumerate() {
-        let whose = whose(insns);
+        let whose = whose(insns, choice);
         let (n, of) = (n + 1, filters.len());
         let _infallible =
             writeln!(text, "filter {n} of {of}: {} instructions, {whose}\n", insns.len());
@@ -190,9 +190,12 @@ fn traced(pid: i32) -> Result<u8, Failure> {
 }
 
 /// Which of ours a program is.
-fn whose(insns: &[SockFilter]) -> String {
+fn whose(insns: &[SockFilter], choice: &Choice) -> String {
     let same = FILTERS.iter().find(|filter| filter.program == insns);
     match same {
+        None if choice.program(HOST) == insns => {
+            format!("byte for byte `{choice}`, the agent's filter")
+        }
         Some(filter) => format!("byte for byte `{}`, {}", filter.name, filter.about),
         None => "none of ours".into(),
     }

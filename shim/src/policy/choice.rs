@@ -54,6 +54,24 @@ impl Choice {
         push(&mut self.removed, &self.added, group)
     }
 
+    /// What options mean together, wherever they stand.
+    pub fn together(&self) -> Chosen {
+        let without = |name| {
+            let is_out = groups::named(name).is_some_and(|group| !group.in_strict);
+            self.removed.contains(&name) || self.is_strict && is_out && !self.added.contains(&name)
+        };
+        if self.added.contains(&"io_uring") && without("net") {
+            return Err("io_uring opens the sockets that a filter without `net` refuses".into());
+        }
+        Ok(())
+    }
+
+    /// What a user should know of it.
+    pub fn warning(&self) -> Option<&'static str> {
+        let is_voided = self.no_wx && self.added.contains(&"ptrace");
+        is_voided.then_some("--no-wx with ptrace: a tracer can write what another process executes")
+    }
+
     /// `--no-wx`.
     pub fn no_wx(&mut self) {
         self.no_wx = true;
@@ -74,6 +92,7 @@ impl Choice {
             _ => Err(format!("`{word}`: there are +GROUP, -GROUP and no-wx")),
         };
         let wrong = words.find_map(|word| add(word).err());
+        let wrong = wrong.or_else(|| choice.together().err());
         Some(wrong.map_or(Ok(choice), Err))
     }
 
