@@ -19,7 +19,7 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 use agent_probe::{Kind, Op, Outcome, Verdict};
 
 use crate::lab::{Experiments, Setup};
-use crate::proof::rooms::{name, removable};
+use crate::proof::rooms::{name, removable, rooms};
 
 /// What is credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ fn credit(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &O
         .or_else(|| absent(lab, op))
         .or_else(|| marked(lab, op, profile))
         .or_else(|| peeled(lab, op, profile, seen))
-        .or_else(|| added(lab, op, profile))
+        .or_else(|| added(lab, op, profile, seen))
         .unwrap_or_else(|| baseline(lab, op))
 }
 
@@ -159,7 +159,9 @@ fn by_harness(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
         return None;
     }
     let without = lab.run(op, Setup::Room(Layers::NONE));
-    (without.verdict == Verdict::Blocked)
+    // Handed in to real root, it has to be seen there.
+    let is_shown = !lab.has_root() || is_open(&lab.run(op, Setup::RealRoot));
+    (without.verdict == Verdict::Blocked && is_shown)
         .then(|| Credit::new(Blocker::Harness, format!("none: {}", words(&without))))
 }
 
@@ -168,11 +170,11 @@ fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
     if lab.has_root() {
         let control = lab.run(op, Setup::RealRoot);
         // A room where it works: then something of the host's is in the control's way.
-        let rooms = [Layers::NONE, Layers::NS_ONLY];
         let is_absent = control.verdict == Verdict::Blocked
-            && rooms
-                .into_iter()
-                .all(|layers| lab.run(op, Setup::Room(layers)).verdict == Verdict::Blocked);
+            && rooms(false).into_iter().all(|room| {
+                let outcome = lab.run(op, room.setup);
+                matches!(outcome.verdict, Verdict::Blocked | Verdict::Skip)
+            });
         return is_absent.then(|| {
             Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control)))
         });
@@ -229,7 +231,7 @@ fn blocks(
     op: &'static Op,
     profile: Layers,
     layer: &'static Layer,
-) -> Option<String> {
+) -> Option<(String, Outcome)> {
     let contexts = contexts(profile, layer);
     let with = contexts.map(|context| (context | layer.flag).with_needs());
     if with.into_iter().any(|set| is_open(&lab.run(op, Setup::Room(set)))) {
@@ -242,16 +244,27 @@ fn blocks(
         let was_open = is_open(&before) || before.verdict == Verdict::Skip;
         (was_open && after.verdict == Verdict::Blocked).then(|| {
             let [context, with] = [context, with].map(|layers| name(Setup::Room(layers)));
-            format!("{context}: {}; {with}: {}", words(&before), words(&after))
+            (format!("{context}: {}; {with}: {}", words(&before), words(&after)), after)
         })
     })
 }
 
-fn added(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Option<Credit> {
-    LAYERS.iter().filter(|l| profile.contains(l.flag)).find_map(|layer| {
-        let proof = blocks(lab, op, profile, layer)?;
-        Some(Credit::new(Blocker::Layer(layer.flag), proof))
-    })
+/// The filter is not among them: asked first, it would have answered rule 2. A layer that gives the
+/// same answer as was seen is asked before one that gives another.
+fn added(
+    lab: &mut impl Experiments,
+    op: &'static Op,
+    profile: Layers,
+    seen: &Outcome,
+) -> Option<Credit> {
+    let layers = LAYERS.iter().filter(|l| profile.contains(l.flag) && l.flag != Layers::SECCOMP);
+    let shown = layers.filter_map(|layer| {
+        let (proof, after) = blocks(lab, op, profile, layer)?;
+        Some((Credit::new(Blocker::Layer(layer.flag), proof), same(&after, seen)))
+    });
+    let shown: Vec<_> = shown.collect();
+    let at = shown.iter().position(|(_, is_same)| *is_same).unwrap_or(0);
+    shown.into_iter().nth(at).map(|(credit, _)| credit)
 }
 
 /// Rule 5. Without root, or where a guard holds the control back: a capability if giving up those of
@@ -284,7 +297,7 @@ pub fn sufficient(
 ) -> (Layers, Vec<String>) {
     let (mut layers, mut shown) = (Layers::empty(), Vec::new());
     for layer in LAYERS.iter().filter(|l| profile.contains(l.flag)) {
-        if let Some(proof) = blocks(lab, op, profile, layer) {
+        if let Some((proof, _)) = blocks(lab, op, profile, layer) {
             layers |= layer.flag;
             shown.push(proof);
         }

@@ -31,6 +31,10 @@ const STOPPED: u8 = 128 + 2;
 /// 0: every operation has a verdict and the evidence agrees; else one of the above.
 pub fn run(options: &Attribute) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
+    if let (Some(json), true) = (&options.json, options.json == options.html) {
+        let what = format!("{}: --json and --html are one file", json.display());
+        return Err(Failure::new(Step::OUTPUT, "open", what, Errno::EEXIST));
+    }
     let json = options.json.as_deref().map(Output::open).transpose()?;
     let html = options.html.as_deref().map(Output::open).transpose()?;
     let baseline = options.baseline.as_deref().map(|path| {
@@ -50,8 +54,9 @@ pub fn run(options: &Attribute) -> Result<u8, Failure> {
     if let Some(html) = html {
         html.write(&page::proof(&proof))?;
     }
-    let weaker = baseline.map_or(Vec::new(), |baseline| baseline.weaker(&proof));
-    print(&text(options, &proof, &weaker))?;
+    let weaker = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.weaker(&proof));
+    let note = baseline.and_then(|baseline| baseline.note(&proof));
+    print(&text(options, &proof, &weaker, note))?;
     Ok(code(&proof, &weaker))
 }
 
@@ -65,7 +70,7 @@ fn code(proof: &Proof, weaker: &[String]) -> u8 {
     }
 }
 
-fn text(options: &Attribute, proof: &Proof, weaker: &[String]) -> String {
+fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<String>) -> String {
     let is_asked = |id| options.explain.iter().any(|op| op.id == id);
     let explained = proof.findings.iter().filter(|finding| is_asked(finding.op.id));
     let mut text: String = explained.map(proof_text::explain).collect();
@@ -73,6 +78,9 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String]) -> String {
         text.push_str(&proof_text::proof(proof, super::is_colourful()));
     }
     if options.baseline.is_some() {
+        if let Some(note) = note {
+            text.push_str(&format!("\n{note}\n"));
+        }
         text.push_str(&format!("\nweaker than the baseline: {}\n", weaker.len()));
         weaker.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     }

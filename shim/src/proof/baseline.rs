@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 
+use agent_init::layers::{LAYERS, Layers};
 use agent_probe::find;
 use tinyjson::JsonValue;
 
@@ -18,9 +19,15 @@ const MOST_BYTES: u64 = 32 << 20;
 /// The parser recurses; a report nests five deep.
 const MOST_DEPTH: usize = 16;
 
-/// An earlier run: of each operation its state and its depth.
+/// An earlier run.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Baseline(HashMap<String, (State, usize)>);
+pub struct Baseline {
+    rows: HashMap<String, Row>,
+    has_root: bool,
+}
+
+/// Of one operation: its state, how many layers blocked it alone, and which.
+type Row = (State, usize, Vec<String>);
 
 impl Baseline {
     /// Reads a report. The error is what is wrong with it, in words.
@@ -57,7 +64,9 @@ impl Baseline {
             return Err("it is of a run that was stopped".into());
         }
         let ops = members.get("ops").and_then(JsonValue::get::<Vec<_>>).ok_or("damaged: no ops")?;
-        ops.iter().map(row).collect::<Option<_>>().map(Baseline).ok_or("damaged: a row".into())
+        let has_root = members.get("control").and_then(JsonValue::get::<bool>) == Some(&true);
+        let rows = ops.iter().map(row).collect::<Option<_>>().ok_or("damaged: a row")?;
+        Ok(Baseline { rows, has_root })
     }
 
     /// A line for each operation that is less guarded than it was; one that must work and does not
@@ -65,22 +74,43 @@ impl Baseline {
     pub fn weaker(&self, proof: &Proof) -> Vec<String> {
         let mut lines: Vec<String> =
             proof.findings.iter().filter_map(|finding| self.difference(finding)).collect();
-        let gone = self.0.keys().filter(|id| find(id).is_none());
+        let gone = self.rows.keys().filter(|id| find(id).is_none());
         lines.extend(gone.map(|id| format!("{id}: this agent-probe does not know it")));
         lines.sort();
         lines
     }
 
+    /// What makes the comparison less than it seems.
+    pub fn note(&self, proof: &Proof) -> Option<String> {
+        if self.has_root != proof.has_root {
+            return Some(
+                "one of the two runs had the control as real root, the other had not".into(),
+            );
+        }
+        let is_new = |finding: &&Finding| !self.rows.contains_key(finding.op.id);
+        let new: Vec<_> = proof.findings.iter().filter(is_new).map(|f| f.op.id).collect();
+        (!new.is_empty()).then(|| format!("not in the baseline: {}", new.join(" ")))
+    }
+
     fn difference(&self, finding: &Finding) -> Option<String> {
-        let (was, depth_was) = *self.0.get(finding.op.id)?;
+        let (was, depth_was, layers) = self.rows.get(finding.op.id)?;
+        let (was, depth_was) = (*was, *depth_was);
         let (now, depth) = (finding.state, finding.depth());
         let id = finding.op.id;
         if guarded(now) < guarded(was) {
             return Some(format!("{id}: was {}, is {}", was.word(), now.word()));
         }
-        let both = (was, now) == (State::Blocked, State::Blocked);
-        (both && depth < depth_was)
-            .then(|| format!("{id}: {depth_was} layers blocked it alone, now {depth}"))
+        if (was, now) != (State::Blocked, State::Blocked) {
+            return None;
+        }
+        if depth < depth_was {
+            return Some(format!("{id}: {depth_was} layers blocked it alone, now {depth}"));
+        }
+        let still = finding.full().map_or(Layers::empty(), |cell| cell.sufficient);
+        let names =
+            |name: &&String| LAYERS.iter().any(|l| still.contains(l.flag) && l.name == **name);
+        let lost = layers.iter().find(|name| !names(name))?;
+        Some(format!("{id}: {lost} blocked it alone, and does not now"))
     }
 }
 
@@ -95,7 +125,7 @@ fn guarded(state: State) -> u8 {
     }
 }
 
-fn row(op: &JsonValue) -> Option<(String, (State, usize))> {
+fn row(op: &JsonValue) -> Option<(String, Row)> {
     let op = op.get::<HashMap<_, _>>()?;
     let word = |name: &str| op.get(name).and_then(JsonValue::get::<String>);
     let state = State::ALL
@@ -103,7 +133,10 @@ fn row(op: &JsonValue) -> Option<(String, (State, usize))> {
         .find(|state| Some(state.word()) == word("state").map(String::as_str))?;
     let depth = op.get("depth").and_then(JsonValue::get::<f64>)?;
     let depth = depth.to_string().parse().ok()?; // a whole number, or nothing
-    Some((word("op")?.clone(), (state, depth)))
+    let layers = op.get("sufficient").and_then(JsonValue::get::<Vec<_>>)?;
+    let layers =
+        layers.iter().map(|layer| layer.get::<String>().cloned()).collect::<Option<_>>()?;
+    Some((word("op")?.clone(), (state, depth, layers)))
 }
 
 #[cfg(test)]
@@ -116,10 +149,11 @@ mod tests {
 
     #[test]
     fn a_report_is_read() {
-        let row = r#"{"op":"dev-mem","state":"blocked","depth":2,"more":[]}"#;
+        let row = r#"{"op":"dev-mem","state":"blocked","depth":1,"sufficient":["mnt"],"more":[]}"#;
         let good = text("1", &format!(r#""partial":false,"ops":[{row}]"#));
-        let expected = HashMap::from([("dev-mem".to_owned(), (State::Blocked, 2))]);
-        assert_eq!(Baseline::parse(&good), Ok(Baseline(expected)));
+        let row = (State::Blocked, 1, vec!["mnt".to_owned()]);
+        let rows = HashMap::from([("dev-mem".to_owned(), row)]);
+        assert_eq!(Baseline::parse(&good), Ok(Baseline { rows, has_root: false }));
     }
 
     #[test]

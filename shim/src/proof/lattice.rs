@@ -44,7 +44,11 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Lattice {
 fn judge(tried: &[(Layers, Verdict)]) -> Lattice {
     let with = |verdict| tried.iter().filter(move |(_, v)| *v == verdict).map(|(set, _)| *set);
     let open: Vec<Layers> = with(Verdict::Allowed).collect();
-    let holds = |set: &Layers| !open.iter().any(|larger| larger.contains(*set));
+    // What is contained or redacted is not blocked either.
+    let through = |verdict| !matches!(verdict, Verdict::Blocked | Verdict::Skip);
+    let through: Vec<Layers> =
+        tried.iter().filter(|(_, v)| through(*v)).map(|(set, _)| *set).collect();
+    let holds = |set: &Layers| !through.iter().any(|larger| larger.contains(*set));
     let minimal = extreme(with(Verdict::Blocked).filter(holds), |a, b| b.contains(a));
     let largest = extreme(open.iter().rev().copied(), |a, b| a.contains(b));
     let spelled = |set| name(Setup::Room(set));

@@ -134,7 +134,12 @@ fn rows(columns: &[Side]) -> Vec<Vec<String>> {
         let count = |side: &Side| {
             let of = side.verdicts.iter().filter(|(op, _)| op.must_work() == must_work);
             let open = of.clone().filter(|(_, verdict)| *verdict == Verdict::Allowed).count();
-            format!("{open} of {}", of.count())
+            // Who has not answered has not held.
+            let silent = of.clone().filter(|(_, v)| *v == Verdict::Inconclusive).count();
+            match silent {
+                0 => format!("{open} of {}", of.count()),
+                _ => format!("{open} of {}, {silent} ?", of.count()),
+            }
         };
         if first.verdicts.iter().any(|(op, _)| op.must_work() == must_work) {
             rows.push(line(name, &count));

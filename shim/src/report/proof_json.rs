@@ -11,6 +11,7 @@
 //!          "state":"blocked",                 in full: see proof::finding::State
 //!          "blocker":"mnt ns",                the first that refuses in full; null: nothing
 //!          "note":"not present",              null, or a few words of evidence
+//!          "without_control":false,           the credit would rest on a control that was not run
 //!          "depth":2,                         how many layers block it alone
 //!          "sufficient":["mnt","landlock"],"necessary":[],
 //!          "blockers":{"none":"DAC",…},       of each profile; null: nothing was refused
@@ -99,6 +100,7 @@ fn op(finding: &Finding) -> Json {
         ("state", text(finding.state.word())),
         ("blocker", text_or_null(full.and_then(|c| c.blocker).map(|b| b.word()))),
         ("note", text_or_null(full.and_then(|c| c.note.as_deref()))),
+        ("without_control", boolean(full.is_some_and(|cell| cell.without_control))),
         ("depth", Json(finding.depth().to_string())),
         ("sufficient", names(layers(|cell| cell.sufficient))),
         ("necessary", names(layers(|cell| cell.necessary))),

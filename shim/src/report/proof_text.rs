@@ -48,7 +48,7 @@ fn row(finding: &Finding) -> Vec<String> {
     vec![
         finding.op.id.to_owned(),
         finding.state.word().to_owned(),
-        blocker.to_owned(),
+        format!("{blocker}{}", if cell.is_some_and(|c| c.without_control) { "*" } else { "" }),
         match finding.depth() {
             0 => "-".into(),
             depth => depth.to_string(),
@@ -115,6 +115,9 @@ fn closing(proof: &Proof) -> String {
     }
     if !proof.has_root {
         text.push_str("control missing: only root can show that an operation works at all here\n");
+    }
+    if proof.findings.iter().any(|f| f.full().is_some_and(|cell| cell.without_control)) {
+        text.push_str("* not proved: the credit would need a control that could not be run\n");
     }
     text
 }
