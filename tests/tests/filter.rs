@@ -240,7 +240,7 @@ fn choices() -> Vec<Choice> {
     };
     let (added, removed) =
         (words(|g| g.grant == Grant::Yes, "+"), words(|g| g.denied.is_some(), "-"));
-    assert!(added.len() >= 5 && removed.len() >= 10);
+    assert!(added.len() >= 4 && removed.len() >= 10);
     let mut texts: Vec<String> =
         added.iter().chain(&removed).map(|word| format!("default {word}")).collect();
     texts.extend([
@@ -249,7 +249,7 @@ fn choices() -> Vec<Choice> {
         "default no-wx".to_owned(),
         "strict".to_owned(),
         "strict +net no-wx".to_owned(),
-        format!("strict {} no-wx", added.join(" ")),
+        format!("strict +net {} no-wx", added.join(" ")),
     ]);
     texts.iter().map(|text| Choice::parse(text).unwrap().unwrap()).collect()
 }
@@ -306,7 +306,10 @@ fn no_choice_opens_what_holds_the_room() {
         for base in ["default", "strict", "default no-wx"] {
             let chosen = added.iter().enumerate().filter(|(n, _)| bits >> n & 1 == 1);
             let text = chosen.fold(base.to_owned(), |text, (_, group)| format!("{text} +{group}"));
-            let choice = Choice::parse(&text).unwrap().unwrap();
+            let Ok(choice) = Choice::parse(&text).unwrap() else {
+                assert!(base == "strict" && text.contains("+io_uring"), "{text}");
+                continue; // sockets without `net`
+            };
             for arch in ARCHS {
                 let program = Program::check(&choice.program(arch)).unwrap();
                 let ask = |name: &str, args: [u64; 6]| {

@@ -1046,6 +1046,7 @@ fn widths_are_those_of_the_kernels_prototypes() {
     const LOW_IS_ENOUGH: &[(&str, usize, &str)] = &[
         ("clone", 0, "kernel_clone takes the low word: lower_32_bits"),
         ("mmap", 2, "protection bits are all in the low word"),
+        ("mmap", 3, "so are MAP_SHARED and MAP_ANONYMOUS"),
         ("mprotect", 2, "likewise"),
         ("pkey_mprotect", 2, "likewise"),
         ("ptrace", 1, "find_get_task_by_vpid takes a pid_t"),
