@@ -233,6 +233,8 @@ impl Part {
             let path = path.clone();
             move |e: io::Error| Failure::new(Step::LIMITS, call, parent_name(&path), errno_of(&e))
         };
+        // Nobody inherits what an ordinary user cannot make.
+        sys::may_write(&parent).at(Step::LIMITS, "mkdir", parent_name(&path))?;
         let heir = Heir::of(&path)?;
         fs::create_dir(&path).map_err(failed("mkdir"))?;
         let open = || {

@@ -39,7 +39,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     mounts.extend(spec.mounts.iter().cloned());
     plan.warnings.extend(mounts.iter().filter_map(too_much));
     plan.warnings.extend(spec.filter.warning().map(str::to_owned));
-    if let Some(dir) = workspace.as_deref().filter(|dir| !sys::may_write(dir)) {
+    if let Some(dir) = workspace.as_deref().filter(|dir| sys::may_write(dir).is_err()) {
         plan.warnings
             .push(format!("--workspace {dir:?}: you may not write there, nor may the agent"));
     }

@@ -407,11 +407,11 @@ pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
     Ok(fs.f_flag)
 }
 
-/// faccessat(2), W_OK, by the real ids: root may.
-pub fn may_write(path: &std::path::Path) -> bool {
+/// access(2), W_OK, by the real ids: root may.
+pub fn may_write(path: &std::path::Path) -> Result<(), Errno> {
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
     // SAFETY: the kernel reads a NUL-terminated string.
-    unsafe { libc::access(path.as_ptr(), libc::W_OK) == 0 }
+    check_int(unsafe { libc::access(path.as_ptr(), libc::W_OK) }).map(drop)
 }
 
 /// fstatfs(2): bytes and inodes that fit; 0: no limit of a tmpfs.

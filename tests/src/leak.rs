@@ -90,11 +90,13 @@ pub fn processes() -> Vec<Process> {
     .collect()
 }
 
-/// An heir of a shim's cgroup, which is no part of the room: the one child whose end sends no
-/// signal, field 38 of proc_pid_stat(5). Its name it has a moment later.
+/// An heir of a shim's cgroup, which is no part of the room: the one child whose end does not send
+/// SIGCHLD, field 38 of proc_pid_stat(5). Its name it has a moment later. One that has gone is none
+/// of the room either.
 pub fn is_heir(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, tail)| tail.split_whitespace().nth(38 - 3) == Some("0"))
+    let signal = stat.rsplit_once(')').and_then(|(_, tail)| tail.split_whitespace().nth(38 - 3));
+    signal != Some("17")
 }
 
 /// Directories beneath /sys/fs/cgroup that belong to a shim, by its process.
