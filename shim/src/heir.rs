@@ -43,8 +43,10 @@ impl Heir {
 
 impl Drop for Heir {
     fn drop(&mut self) {
-        let _ended = sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let _reaped = sys::wait(self.pidfd.as_fd());
+        // Else it ends with this process, and is not waited for.
+        if sys::send_signal(self.pidfd.as_fd(), libc::SIGKILL).is_ok() {
+            let _reaped = sys::wait(self.pidfd.as_fd());
+        }
     }
 }
 

@@ -423,7 +423,7 @@ fn git_works_in_a_room() {
         git checkout -q -b late HEAD~1; echo late >l; git add l; git commit -q -m late; git rebase -q main
         echo change >>a; git diff --stat; git stash -q; git diff --quiet; git stash pop -q; git checkout -q a
         git tag v1; git tag -a -m v2 v2; git describe
-        git fetch -q $PLACE/other theirs; git log --format=%s -1 FETCH_HEAD; git merge -q -m fetched FETCH_HEAD
+        git fetch -q $PLACE/other theirs; git log --format=%s -1 FETCH_HEAD; git merge -q --allow-unrelated-histories -m fetched FETCH_HEAD
         git gc -q; git fsck --strict; git repack -q -a -d; git rm -q c; git mv b bb; git commit -q -m moved
         git show --stat HEAD; git blame a; git grep -n one; git reflog | wc -l; git bundle create -q /tmp/b HEAD; git clone -q . /tmp/clone
         git cherry-pick v1 || git cherry-pick --abort || true; git reset -q --hard; git clean -q -fd; git branch -D side
