@@ -145,13 +145,12 @@ impl Child {
     pub fn wait_for(&mut self, limit: Duration) -> Result<Option<End>, Failure> {
         let deadline = Instant::now() + limit;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+            let ms = sys::ms_until(Some(deadline));
             let ended = sys::wait_readable(&[self.pidfd()], ms);
             if ended.at(Step::WAIT, "poll", "the room")?.is_some() {
                 return self.wait().map(Some);
             }
-            if left.is_zero() {
+            if ms == 0 {
                 return Ok(None);
             }
         }

@@ -35,9 +35,7 @@ pub fn read(fd: RawFd, deadline: Option<Instant>) -> Result<Vec<u8>, Errno> {
 }
 
 fn wait(side: &Side, deadline: Option<Instant>) -> Result<(), Errno> {
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-    let ms =
-        left.map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    let ms = sys::ms_until(deadline);
     if ms == 0 {
         return Err(ETIMEDOUT);
     }

@@ -57,21 +57,15 @@ const NAP_MS: i32 = 20;
 /// CAP_DAC_OVERRIDE, as a set: the directory may lie in one of another user's. capabilities(7).
 const DAC_OVERRIDE: u64 = 1 << 1;
 
-fn own_caps() -> u64 {
-    agent_init::sys::caps().map_or(0, |sets| sets.effective)
-}
-
 /// The heir's life. No allocation, no panic, no lock: other threads of the shim may hold one.
 fn inherit(shim: OwnedFd, dir: &CStr) -> ! {
     let _unnamed = sys::set_name(NAME);
     let _in_its_session = sys::new_session();
     let _in_its_directory = sys::chdir(c"/");
     let _for_good = agent_init::sys::set_no_new_privs();
-    let _but_one = agent_init::sys::set_caps(CapSets {
-        effective: own_caps() & DAC_OVERRIDE,
-        permitted: own_caps() & DAC_OVERRIDE,
-        inheritable: 0,
-    });
+    let kept = agent_init::sys::caps().map_or(0, |sets| sets.effective & DAC_OVERRIDE);
+    let _but_one =
+        agent_init::sys::set_caps(CapSets { effective: kept, permitted: kept, inheritable: 0 });
     // A pipe of the shim's would never end, a lock never be free.
     if sys::dup_to(shim.as_raw_fd(), 0).is_err() || agent_init::sys::close_range(1, -1).is_err() {
         sys::exit_now(1);

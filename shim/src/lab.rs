@@ -21,8 +21,9 @@ use crate::error::{At, Failure};
 use crate::fixture::{self, Fixtures, Lost};
 use crate::limits::Resource;
 use crate::plan;
+use crate::profile::{self, Profile};
 use crate::sys::{self, End};
-use crate::{Sandbox, image, profile};
+use crate::{Sandbox, image};
 
 /// Where an operation is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +129,16 @@ impl Lab {
             }
             Ok(_) => outcome,
         })
+    }
+
+    /// Makes a room of each profile: one that this host cannot make is an error, not a table of doubts.
+    pub fn makes(&self, profiles: &[&Profile], ops: &[&'static Op]) -> Result<(), Failure> {
+        for profile in profiles {
+            if let Some(op) = ops.first() {
+                self.attempt(op, Setup::Room(profile.layers))?;
+            }
+        }
+        Ok(())
     }
 
     /// What could not be made of the fixtures, and which rows it costs; makes them if they are not there yet.

@@ -212,7 +212,7 @@ impl<'a> Supervisor<'a> {
         ];
         polls.extend(input.chain(&self.streams.output).map(Pump::poll));
         let deadline = [self.timeout, self.grace_over, self.kill_at].into_iter().flatten().min();
-        sys::poll(&mut polls, ms_until(deadline)).at(Step::WAIT, "poll", "the room")?;
+        sys::poll(&mut polls, sys::ms_until(deadline)).at(Step::WAIT, "poll", "the room")?;
         Ok(polls)
     }
 
@@ -382,13 +382,6 @@ const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTE
 
 /// errno(3): of a terminal that has gone.
 const EIO: Errno = Errno(5);
-
-/// For poll(2): never before it.
-fn ms_until(deadline: Option<Instant>) -> i32 {
-    let left = |at: Instant| at.saturating_duration_since(Instant::now());
-    let ms = |time: Duration| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-    deadline.map_or(-1, |at| ms(left(at)))
-}
 
 #[cfg(test)]
 mod tests {

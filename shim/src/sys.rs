@@ -5,7 +5,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_init::bpf::{CAPACITY, SockFilter};
 use agent_init::error::Errno;
@@ -703,6 +703,13 @@ pub fn wait_readable(fds: &[BorrowedFd], timeout: i32) -> Result<Option<usize>, 
         Err(Errno::EINTR) => Ok(None),
         other => other.map(|_| polls.iter().position(|p| p.revents != 0)),
     }
+}
+
+/// Milliseconds for poll(2), never before `deadline`; `None`: -1, for ever.
+pub fn ms_until(deadline: Option<Instant>) -> i32 {
+    let left = |at: Instant| at.saturating_duration_since(Instant::now());
+    let ms = |time: Duration| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    deadline.map_or(-1, |at| ms(left(at)))
 }
 
 /// poll(2): waits until every writer of the pipe has closed it. What they wrote wakes nobody: a

@@ -13,7 +13,7 @@ use super::{has_stdout, print};
 use crate::cli::Attribute;
 use crate::cost::{self, Rounds};
 use crate::error::{At, Failure};
-use crate::lab::{Lab, Setup};
+use crate::lab::Lab;
 use crate::profile::PROFILES;
 use crate::proof::baseline::Baseline;
 use crate::proof::finding::State;
@@ -89,13 +89,7 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<Stri
 
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
-    // A profile that this host cannot make is an error, not a table of doubts.
-    let lab = Lab::open(|_| ())?;
-    for profile in PROFILES {
-        if let Some(op) = options.ops.first() {
-            lab.attempt(op, Setup::Room(profile.layers))?;
-        }
-    }
+    Lab::open(|_| ())?.makes(&PROFILES.iter().collect::<Vec<_>>(), &options.ops)?;
     static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;

@@ -11,7 +11,7 @@ use crate::attribute::{self, Blocker};
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
 use crate::error::Failure;
-use crate::lab::{Experiments, Lab, Setup, end_of_progress, progress_line, progress_of};
+use crate::lab::{Experiments, Lab, end_of_progress, progress_line, progress_of};
 use crate::launcher::{Judge, Launcher, is_in_doubt};
 use crate::profile::{PROFILES, Profile};
 use crate::report::{Column, Report, Table, json, text};
@@ -57,12 +57,7 @@ fn examine(lab: &mut Lab, options: &Matrix) -> Result<Report, Failure> {
     let is_alone = options.launchers.is_empty();
     let is_shown = |profile: &&Profile| is_alone || BESIDE.contains(&profile.name);
     let profiles: Vec<&Profile> = PROFILES.iter().filter(is_shown).collect();
-    for profile in &profiles {
-        // A profile that this host cannot make is an error, not a table of doubts.
-        if let Some(op) = ops.first() {
-            lab.attempt(op, Setup::Room(profile.layers))?;
-        }
-    }
+    lab.makes(&profiles, &ops)?;
     let mut tables = Vec::new();
     for profile in profiles {
         let mut rows = Vec::new();

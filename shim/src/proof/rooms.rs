@@ -21,8 +21,6 @@ pub enum Kind {
     Without,
     /// `full`, whose filter answers errno 4095.
     Marked,
-    /// What else attribution has asked for.
-    Other,
 }
 
 impl Kind {
@@ -35,7 +33,6 @@ impl Kind {
             Kind::Added => "added",
             Kind::Without => "without",
             Kind::Marked => "marked",
-            Kind::Other => "other",
         }
     }
 }

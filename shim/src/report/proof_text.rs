@@ -5,6 +5,7 @@ use std::fmt::Write;
 use agent_init::layers::{LAYERS, Layers};
 
 use super::text::{grid, one_line};
+use crate::doctor::text::wrapped;
 use crate::proof::finding::{Finding, State, chain, in_words};
 use crate::proof::{Proof, summary};
 
@@ -82,19 +83,8 @@ fn open<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a str> {
 /// A heading with the count, and the words, wrapped.
 fn list(heading: &str, ids: &[&str]) -> String {
     let mut text = format!("{heading}: {}\n", ids.len());
-    let mut line = String::from(" ");
-    for id in ids {
-        if line.len() + 1 + id.len() > 98 {
-            text.push_str(&line);
-            text.push('\n');
-            line = String::from(" ");
-        }
-        line.push(' ');
-        line.push_str(id);
-    }
     if !ids.is_empty() {
-        text.push_str(&line);
-        text.push('\n');
+        wrapped(&ids.join(" "), 96).iter().for_each(|line| _ = writeln!(text, "  {line}"));
     }
     text + "\n"
 }
