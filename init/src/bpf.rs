@@ -1,8 +1,8 @@
 //! A policy becomes a seccomp program, at compile time: rows → ranges of numbers → tree → `SockFilter`.
 //!
 //! From its first instruction: the architecture is loaded and a foreign one killed; the number is loaded, and a tree
-//! of comparisons leads to a return or to the rule of a call; then the rules, in the order of the numbers; then the
-//! returns, which all paths share. Only rules load arguments, so a call without one is answered from the kernel's
+//! of comparisons leads to a return or to the rule of a call; then the rules, from the last number's to the first's; then
+//! the returns, which all paths share. Only rules load arguments, so a call without one is answered from the kernel's
 //! bitmap and costs nothing. Calls with the same rule share its instructions.
 //!
 //! What a filter costs when it is installed is its length, which the kernel checks and compiles, and the instructions
@@ -142,13 +142,15 @@ impl Program {
     }
 
     /// Where each rule is decided: the return of one without clauses, else its instructions, which are written here.
+    /// The last number's come first, as measured: the kernel's compiler for x86_64 goes over a program until no jump
+    /// gets shorter any more, some 2 us each time, and over this order 5 times, over the other one 7 times.
     const fn rules(&mut self, ranges: &Ranges) -> Targets {
         let mut targets = [0; Cuts::MOST];
-        let mut i = ranges.distinct;
-        while i > 0 {
-            i -= 1;
+        let mut i = 0;
+        while i < ranges.distinct {
             self.serves = ranges.names[i];
             targets[i] = self.rule(&ranges.rules[i]);
+            i += 1;
         }
         targets
     }

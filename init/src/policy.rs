@@ -128,13 +128,11 @@ const F_NOTIFY: u32 = 1026;
 const CLONE_NEW: u32 =
     0x0002_0000 | 0x0200_0000 | 0x0400_0000 | 0x0800_0000 | 0x1000_0000 | 0x2000_0000 | 0x4000_0000;
 
-// linux/stat.h
-const S_IFMT: u32 = 0xf000;
-const S_IFCHR: u32 = 0x2000;
-const S_IFBLK: u32 = 0x6000;
-
 /// S_ISUID, S_ISGID. In a directory of the host, what has them would outlive the room, where nosuid does not reach.
 const SET_ID: u32 = 0o4000 | 0o2000;
+/// What no mode may have: these, and the bit of S_IFCHR and S_IFBLK, which nothing else has that mknod makes. chmod
+/// ignores it, and shares the rule.
+const NO_MODE: u32 = SET_ID | 0x2000;
 
 // asm-generic/fcntl.h: a file may be made, else the mode is not looked at. O_CREAT, and O_TMPFILE without O_DIRECTORY,
 // which is another bit on aarch64.
@@ -149,12 +147,27 @@ const SOCK_TYPE_MASK: u32 = 0xf; // the rest is SOCK_CLOEXEC, SOCK_NONBLOCK
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
 const SOCK_RAW: u32 = 3;
-const SOCK_SEQPACKET: u32 = 5;
 const IPPROTO_ICMP: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
 const IPPROTO_ICMPV6: u32 = 58;
 const NETLINK_ROUTE: u32 = 0;
+
+/// The type is asked where another one loads a protocol's module: SCTP, DCCP. 0 is none, and comes for free.
+const SOCKET: &[When] = &[
+    When(&[Low(0, &[AF_UNIX])], ALLOW),
+    When(
+        &[
+            Low(0, &[AF_INET, AF_INET6]),
+            Masked(1, SOCK_TYPE_MASK, &[0, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW]),
+            Low(2, &[0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6]),
+        ],
+        ALLOW,
+    ),
+    When(&[Low(0, &[AF_INET, AF_INET6])], EPROTONOSUPPORT),
+    When(&[Low(0, &[AF_NETLINK]), Low(2, &[NETLINK_ROUTE])], ALLOW),
+    When(&[Low(0, &[AF_NETLINK])], EPROTONOSUPPORT),
+];
 
 // asm-generic/socket.h: FILTER, BPF, REUSEPORT_CBPF, REUSEPORT_EBPF
 const SOL_SOCKET: u32 = 1;
@@ -166,30 +179,23 @@ const PER_QUERY: u32 = 0xffff_ffff;
 const PRIO_USER: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
-// linux/prctl.h: they act on the caller, and can only tighten, name or ask.
+// linux/prctl.h: they act on the caller alone, and give it no right. Between them lies what no kernel of ours
+// has, which is EINVAL to it: 0, 17, 18, 48, 49, alignment, floating point, endianness, MPX, DEXCR.
 #[rustfmt::skip]
 const PRCTL: &[u32] = &[
-    1, 2,       // SET_PDEATHSIG, GET_
-    3, 4,       // GET_DUMPABLE, SET_
-    7, 8,       // GET_KEEPCAPS, SET_
-    15, 16,     // SET_NAME, GET_
-    21, 22,     // GET_SECCOMP, SET_
-    23, 24,     // CAPBSET_READ, _DROP
-    27, 28,     // GET_SECUREBITS, SET_
-    29, 30,     // SET_TIMERSLACK, GET_
-    36, 37,     // SET_CHILD_SUBREAPER, GET_
-    38, 39,     // SET_NO_NEW_PRIVS, GET_
-    40,         // GET_TID_ADDRESS
-    41, 42,     // SET_THP_DISABLE, GET_
-    47,         // CAP_AMBIENT
-    52, 53,     // GET_SPECULATION_CTRL, SET_
-    65, 66,     // SET_MDWE, GET_
-    68,         // GET_MEMORY_MERGE
-    74, 75, 76, // GET_SHADOW_STACK_STATUS, SET_, LOCK_
-    78,         // FUTEX_HASH
-    0x5356_4d41, // SET_VMA, "SVMA": names a mapping
-    0x4155_5856, // GET_AUXV, "AUXV"
-    0x5961_6d61, // SET_PTRACER, "Yama"
+    0, 1, 2, 3, 4, 5, 6,    // PDEATHSIG, DUMPABLE, UNALIGN
+    7, 8, 9, 10, 11, 12,    // KEEPCAPS, FPEMU, FPEXC
+    13, 14, 15, 16, 17, 18, // TIMING: statistical only; NAME
+    19, 20, 21, 22, 23, 24, // ENDIAN, SECCOMP, CAPBSET
+    25, 26, 27, 28, 29, 30, // TSC, SECUREBITS, TIMERSLACK
+    36, 37, 38, 39, 40,     // CHILD_SUBREAPER, NO_NEW_PRIVS, GET_TID_ADDRESS
+    41, 42, 43, 44, 45, 46, // THP_DISABLE, MPX, FP_MODE
+    47, 48, 49, 50, 51,     // CAP_AMBIENT, SVE_VL
+    52, 53,                 // SPECULATION_CTRL
+    65, 66, 67, 68,         // MDWE, MEMORY_MERGE: to set it takes a capability
+    69, 70, 71, 72, 73,     // RISCV_V_CONTROL, RISCV_ICACHE_FLUSH_CTX, DEXCR
+    74, 75, 76,             // SHADOW_STACK_STATUS, its LOCK
+    0x5356_4d41,            // SET_VMA, "SVMA": names a mapping
 ];
 
 /// A call that is decided by its number.
@@ -232,7 +238,7 @@ pub const AGENT: &[Row] = &[
     ], ALLOW, "paths are decided elsewhere; never a set-uid or set-gid file, which a writable directory of the host would keep"),
     row("close",                    "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
     rule("creat",                   "file-open",   &[
-        When(&[AnyBit(1, SET_ID)], EPERM),
+        When(&[AnyBit(1, NO_MODE)], EPERM),
     ], ALLOW, "as open"),
     rule("openat",                  "file-open",   &[
         When(&[AnyBit(3, SET_ID), AnyBit(2, MAKES)], EPERM),
@@ -274,10 +280,10 @@ pub const AGENT: &[Row] = &[
     row("truncate",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("ftruncate",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("chmod",                   "file-attr",   &[
-        When(&[AnyBit(1, SET_ID)], EPERM),
+        When(&[AnyBit(1, NO_MODE)], EPERM),
     ], ALLOW, "own files; DAC decides; never set-uid or set-gid, as open: a directory cannot get it either (g+s, git init --shared)"),
     rule("fchmod",                  "file-attr",   &[
-        When(&[AnyBit(1, SET_ID)], EPERM),
+        When(&[AnyBit(1, NO_MODE)], EPERM),
     ], ALLOW, "as chmod"),
     row("chown",                    "file-attr",   ALLOW,  "own files; DAC decides"),
     row("fchown",                   "file-attr",   ALLOW,  "own files; DAC decides"),
@@ -300,11 +306,11 @@ pub const AGENT: &[Row] = &[
     row("fchownat",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("futimesat",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("fchmodat",                "file-attr",   &[
-        When(&[AnyBit(2, SET_ID)], EPERM),
+        When(&[AnyBit(2, NO_MODE)], EPERM),
     ], ALLOW, "as chmod"),
     row("utimensat",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("fchmodat2",               "file-attr",   &[
-        When(&[AnyBit(2, SET_ID)], EPERM),
+        When(&[AnyBit(2, NO_MODE)], EPERM),
     ], ALLOW, "as chmod"),
     row("setxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
     row("getxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
@@ -314,15 +320,13 @@ pub const AGENT: &[Row] = &[
     row("file_setattr",             "file-attr",   ENOSYS, "new in 6.17, nothing needs them yet; callers fall back to ioctl"),
 
     rule("mknod",                   "file-node",   &[
-        When(&[Masked(1, S_IFMT, &[S_IFCHR, S_IFBLK])], EPERM),
-        When(&[AnyBit(1, SET_ID)], EPERM),
+        When(&[AnyBit(1, NO_MODE)], EPERM),
     ], ALLOW, "FIFO, socket and regular nodes for mkfifo(1); device nodes have no use in a room; set-uid or set-gid as open"),
     rule("mknodat",                 "file-node",   &[
-        When(&[Masked(2, S_IFMT, &[S_IFCHR, S_IFBLK])], EPERM),
-        When(&[AnyBit(2, SET_ID)], EPERM),
+        When(&[AnyBit(2, NO_MODE)], EPERM),
     ], ALLOW, "as mknod"),
 
-    row("name_to_handle_at",        "file-handle", ALLOW,  "gives an opaque handle; opening one is refused"),
+    row("name_to_handle_at",       "file-handle", EPERM,  "a handle is of no use, as opening one is refused; it tells inode numbers behind a path"),
     row("open_by_handle_at",        "file-handle", EPERM,  "opens by inode, past path rules (the shocker escape)"),
 
     row("msync",                    "file-sync",   ALLOW,  "durability of own files"),
@@ -548,14 +552,8 @@ pub const AGENT: &[Row] = &[
     row("mq_notify",                "ipc",         ALLOW,  "bounded by the ipc namespace"),
     row("mq_getsetattr",            "ipc",         ALLOW,  "bounded by the ipc namespace"),
 
-    rule("socket",                  "net",         &[
-        When(&[Low(0, &[AF_UNIX]), Masked(1, SOCK_TYPE_MASK, &[SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET])], ALLOW),
-        When(&[Low(0, &[AF_INET, AF_INET6]), Masked(1, SOCK_TYPE_MASK, &[SOCK_STREAM, SOCK_DGRAM, SOCK_RAW]),
-             Low(2, &[0, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMPV6])], ALLOW),
-        When(&[Low(0, &[AF_INET, AF_INET6])], EPROTONOSUPPORT),
-        When(&[Low(0, &[AF_NETLINK]), Masked(1, SOCK_TYPE_MASK, &[SOCK_DGRAM, SOCK_RAW]), Low(2, &[NETLINK_ROUTE])], ALLOW),
-        When(&[Low(0, &[AF_NETLINK])], EPROTONOSUPPORT),
-    ], EAFNOSUPPORT, "unix; inet and inet6 with ICMP, TCP, UDP only; netlink only NETLINK_ROUTE (getifaddrs). Raw IP reaches the kernel and is refused by capabilities"),
+    rule("socket",                  "net",         SOCKET, EAFNOSUPPORT,
+         "unix; inet and inet6 with ICMP, TCP, UDP only; netlink only NETLINK_ROUTE (getifaddrs). Raw IP reaches the kernel and is refused by capabilities"),
     row("connect",                  "net",         ALLOW,  "on sockets that socket allowed"),
     row("accept",                   "net",         ALLOW,  "on sockets that socket allowed"),
     row("sendto",                   "net",         ALLOW,  "on sockets that socket allowed"),
@@ -567,9 +565,7 @@ pub const AGENT: &[Row] = &[
     row("listen",                   "net",         ALLOW,  "on sockets that socket allowed"),
     row("getsockname",              "net",         ALLOW,  "on sockets that socket allowed"),
     row("getpeername",              "net",         ALLOW,  "on sockets that socket allowed"),
-    rule("socketpair",              "net",         &[
-        When(&[Low(0, &[AF_UNIX])], ALLOW),
-    ], EAFNOSUPPORT, "unix only"),
+    rule("socketpair",              "net",         SOCKET, EAFNOSUPPORT, "as socket; the kernel makes pairs of unix alone"),
     rule("setsockopt",              "net",         &[
         When(&[Low(1, &[SOL_SOCKET]), Low(2, SO_ATTACH)], EPERM),
     ], ALLOW, "no BPF programs on sockets (SOL_SOCKET 26 50 51 52)"),
@@ -587,14 +583,14 @@ pub const AGENT: &[Row] = &[
     ], EPERM, "query or plain Linux; no compat layouts, READ_IMPLIES_EXEC or ASLR off"),
     rule("prctl",                   "self",        &[
         When(&[Low(0, PRCTL)], ALLOW),
-    ], EINVAL, "options that act on the caller and can only tighten or name; EINVAL is the answer for an unknown option"),
+    ], EINVAL, "options that act on the caller alone; none gives it a right. EINVAL is the answer for an unknown option"),
     row("seccomp",                  "self",        ALLOW,  "may only tighten"),
     row("getrandom",                "self",        ALLOW,  "randomness"),
     row("landlock_create_ruleset",  "self",        ALLOW,  "may only tighten"),
     row("landlock_add_rule",        "self",        ALLOW,  "may only tighten"),
     row("landlock_restrict_self",   "self",        ALLOW,  "may only tighten"),
     row("lsm_get_self_attr",        "self",        ENOSYS, "LSM query, no user yet"),
-    row("lsm_set_self_attr",        "self",        EPERM,  "LSM label change"),
+    row("lsm_set_self_attr",       "self",        ENOSYS, "LSM label change; callers fall back to /proc, which is refused"),
     row("lsm_list_modules",         "self",        ENOSYS, "LSM query, no user yet"),
 
     row("mbind",                    "numa",        EPERM,  "libnuma takes EPERM from get_mempolicy as no NUMA and stays quiet"),
@@ -637,9 +633,9 @@ pub const AGENT: &[Row] = &[
     row("fsmount",                  "mount",       EPERM,  "the tree is fixed by the shim"),
     row("fspick",                   "mount",       EPERM,  "the tree is fixed by the shim"),
     row("mount_setattr",            "mount",       EPERM,  "the tree is fixed by the shim"),
-    row("statmount",                "mount",       EPERM,  "mount table reads that /proc masks do not cover"),
-    row("listmount",                "mount",       EPERM,  "mount table reads that /proc masks do not cover"),
-    row("open_tree_attr",           "mount",       EPERM,  "the tree is fixed by the shim"),
+    row("statmount",               "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
+    row("listmount",               "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
+    row("open_tree_attr",          "mount",       ENOSYS, "the tree is fixed by the shim; callers fall back to open_tree, which is refused"),
 
     row("add_key",                  "keys",        EPERM,  "keyrings are only partly namespaced"),
     row("request_key",              "keys",        EPERM,  "keyrings are only partly namespaced"),
@@ -670,22 +666,22 @@ pub const AGENT: &[Row] = &[
     row("uselib",                   "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("ustat",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("sysfs",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("_sysctl",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("create_module",            "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("get_kernel_syms",          "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("query_module",             "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("nfsservctl",               "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("getpmsg",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("putpmsg",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("afs_syscall",              "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("tuxcall",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("security",                 "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("_sysctl",                 "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("create_module",           "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("get_kernel_syms",         "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("query_module",            "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("nfsservctl",              "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("getpmsg",                 "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("putpmsg",                 "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("afs_syscall",             "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("tuxcall",                 "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("security",                "dead",        EPERM,  "removed from the kernel, or never built"),
     row("set_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("get_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("lookup_dcookie",           "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("epoll_ctl_old",            "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("epoll_wait_old",           "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("vserver",                  "dead",        ENOSYS, "removed from the kernel, or never built"),
+    row("vserver",                 "dead",        EPERM,  "removed from the kernel, or never built"),
 ];
 
 /// PID 1's table: wait, forward signals, report, end. No memory, no open, no exec.
