@@ -130,8 +130,9 @@ step_tools() {
     lacks tini tini
     lacks dumb-init dumb-init
     lacks runc runc
-    # By whose hands the filter is built too: tests/tests/differential.rs.
+    # By whose hands the filter is built too: tests/tests/differential.rs, bench.rs.
     [ -e /usr/include/seccomp.h ] || packages="$packages libseccomp-dev"
+    [ -e /usr/share/containers/seccomp.json ] || packages="$packages golang-github-containers-common"
     lacks git git
     lacks sqlite3 sqlite3
     lacks xz xz-utils
@@ -253,10 +254,11 @@ step_compare() {
     sh scripts/compare.sh || [ $? = 2 ]
 }
 
-# Start-up against bubblewrap, the filter against other assemblers. Numbers, not a verdict: only a start or a filter
+# Start-up against bubblewrap, the filter against other assemblers'. Numbers, not a verdict: only a start or a filter
 # that fails makes it fail.
 step_bench() {
-    cargo bench --quiet --locked -p agent-tests --bench filter -- $quick
+    # shellcheck disable=SC2086 # one word or none
+    "$release/agent-shim" bench filter $quick
     echo
     needs bwrap
     cargo bench --quiet --locked -p agent-tests --bench start -- $quick

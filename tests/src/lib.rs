@@ -7,6 +7,8 @@ pub mod cbpf;
 
 pub mod peers;
 
+pub mod made;
+
 pub mod scripts;
 
 pub mod scratch;

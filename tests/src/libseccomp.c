@@ -1,6 +1,7 @@
 /* A policy in plain text on stdin, libseccomp's program for it on stdout: struct sock_filter after struct sock_filter.
  *
  * usage: libseccomp [tree]      tree: SCMP_FLTATR_CTL_OPTIMIZE=2, a binary tree of numbers; else its default, a list
+ *        libseccomp version     the version of the library
  *
  *   default ACTION                       for what no rule names; first
  *   arch NAME                            one more than the native one: x86, x32
@@ -57,6 +58,11 @@ static void rule(scmp_filter_ctx filter) {
 
 int main(int argc, char **argv) {
     char line[1024];
+    if (argc > 1 && !strcmp(argv[1], "version")) {
+        const struct scmp_version *version = seccomp_version();
+        printf("%u.%u.%u\n", version->major, version->minor, version->micro);
+        return 0;
+    }
     scmp_filter_ctx filter = NULL;
     while (fgets(line, sizeof line, stdin)) {
         const char *what = strtok(line, " \n");
@@ -74,7 +80,6 @@ int main(int argc, char **argv) {
             check(-EINVAL, what);
         }
     }
-    (void)argv;
     check(filter ? seccomp_export_bpf(filter, STDOUT_FILENO) : -EINVAL, "export");
     return 0;
 }

@@ -8,11 +8,12 @@ use std::path::Path;
 use agent_init::bpf::{AGENT_PROGRAM, INIT_PROGRAM, LOAD, SockFilter};
 use agent_init::nr;
 use agent_init::policy::{AGENT_POLICY, Verdict};
+use agent_shim::bench::peers::PEERS;
 use agent_shim::bench::shapes;
 use agent_shim::policy::file;
 use agent_tests::calls::{ARCHES, numbers};
 use agent_tests::cbpf::{Program, SeccompData};
-use agent_tests::{Output, Scratch, run, run_for, shim};
+use agent_tests::{Output, Scratch, made, run, run_for, shim, skip};
 use tinyjson::JsonValue;
 
 const fn insn(code: u16, jt: u8, jf: u8, k: u32) -> SockFilter {
@@ -61,15 +62,15 @@ fn number(json: &JsonValue, name: &str) -> Option<f64> {
 #[test] // seen to fail with the walk of the first program alone, targets that are met from above, one filter of two
 fn the_table_and_the_json_say_what_there_is() {
     let scratch = Scratch::new();
-    let (one, other) =
+    let (first, other) =
         (written(&scratch, "a", &AGENT_PROGRAM), written(&scratch, "b", &INIT_PROGRAM));
     let deaf = written(&scratch, "deaf", &DEAF);
     let json = scratch.at("facts").to_str().unwrap().to_owned();
     let args = [
         "--peer",
-        &format!("same={one}"),
+        &format!("same={first}"),
         "--peer",
-        &format!("pair={one},{other}"),
+        &format!("pair={first},{other}"),
         "--peer",
         &format!("deaf={deaf}"),
         "--json",
@@ -84,6 +85,7 @@ fn the_table_and_the_json_say_what_there_is() {
     let rows: &Vec<JsonValue> = facts["filters"].get().unwrap();
     let row =
         |name: &str| rows.iter().find(|row| row["name"].get::<String>().unwrap() == name).unwrap();
+    let one = row("one");
     let programs: &[(&str, &[&[SockFilter]])] = &[
         ("default", &[&AGENT_PROGRAM]),
         ("init", &[&INIT_PROGRAM]),
@@ -104,16 +106,27 @@ fn the_table_and_the_json_say_what_there_is() {
         assert_eq!(cells[4], format!("{mean:.1}/{most}"), "{line}");
     }
     times(&row);
+    for peer in PEERS {
+        let row = row(peer.name);
+        assert_eq!(row["by"].get::<String>().unwrap(), peer.by);
+        let sizes: Vec<f64> =
+            (peer.programs.iter()).map(|bytes| (bytes.len() / 8) as f64).collect();
+        let told: &Vec<JsonValue> = row["instructions"].get().unwrap();
+        assert_eq!(told.iter().map(|n| *n.get::<f64>().unwrap()).collect::<Vec<_>>(), sizes);
+        assert!(table.contains(&format!("{}: by {}", peer.name, peer.by)), "{table}");
+        assert!(number(row, "install_ns").unwrap() > number(one, "install_ns").unwrap());
+    }
     // What a target says is what the rows say.
     let targets: &Vec<JsonValue> = facts["targets"].get().unwrap();
     let measured = number(&targets[0], "measured").unwrap();
     assert!((measured - number(row("default"), "install_ratio").unwrap()).abs() < 0.002);
     for target in targets {
+        assert!(number(target, "measured").is_some(), "{target:?}");
         let met = target["met"].get::<bool>().copied();
         assert_eq!(met, number(target, "measured").map(|m| m <= number(target, "most").unwrap()));
         let line =
             table.lines().find(|line| line.starts_with(target["target"].get::<String>().unwrap()));
-        let word = met.map_or("not measured", |met| if met { "met" } else { "NOT MET" });
+        let word = if met.unwrap() { "met" } else { "NOT MET" };
         assert!(line.unwrap().ends_with(&format!("  {word}")), "{line:?}");
     }
 }
@@ -157,6 +170,7 @@ fn what_cannot_be_measured_is_an_error() {
         (&["bench", "filter", "--peer", "x=a,,b"], "a file is missing"),
         (&["bench", "filter", "--peer", "one=x"], "name one already"),
         (&["bench", "filter", "--peer", "default=x"], "name default already"),
+        (&["bench", "filter", "--peer", "seccompiler=x"], "name seccompiler already"),
         (&["bench", "filter", "--peer", "x=/none", "--peer", "x=/none"], "name x already"),
         (&["bench", "filter", "--peer", "x=/none"], "ENOENT"),
         (&["bench", "filter", "--peer", "x=/dev/zero"], "EOPNOTSUPP"),
@@ -185,6 +199,32 @@ fn what_the_kernel_refuses_is_said() {
     assert_eq!(output.code(), 125, "{output:?}");
     assert!(output.stderr.contains("seccomp(huge): "), "{output:?}");
     assert!(output.stderr.contains("(ENOMEM)"), "{output:?}");
+}
+
+/// What is carried is what the libraries make of the table as it is now.
+#[test] // seen to fail with a row changed, with two files exchanged
+fn the_peers_are_of_this_table() {
+    let scratch = Scratch::new();
+    for peer in PEERS {
+        let made = match made::peer(peer.name, &scratch.at("")) {
+            Ok(made) => made,
+            Err(why) => {
+                skip("the_peers_are_of_this_table", &format!("{}: {why}", peer.name));
+                continue;
+            }
+        };
+        if let Some(by) = made.by.iter().find(|by| !peer.by.contains(*by)) {
+            let why = format!("{}: {by} is here, not {}", peer.name, peer.by);
+            skip("the_peers_are_of_this_table", &why);
+            continue;
+        }
+        let programs: Vec<Vec<u8>> = made.programs.iter().map(|insns| file::bytes(insns)).collect();
+        assert!(
+            programs == peer.programs,
+            "{}: if the table changed: cargo run --locked -p agent-tests --example peers",
+            peer.name
+        );
+    }
 }
 
 #[test] // seen to fail with calls that pass with some arguments refused

@@ -20,6 +20,8 @@ use crate::policy::verdict::Action;
 pub struct Subject {
     /// A word.
     pub name: String,
+    /// What made it, if it is none of ours.
+    pub by: Option<&'static str>,
     /// In the order in which they are installed.
     pub programs: Vec<Program>,
 }
@@ -51,6 +53,8 @@ pub const CALLS: [Timed; 3] = [
 pub struct Row {
     /// As [`Subject::name`].
     pub name: String,
+    /// As [`Subject::by`].
+    pub by: Option<&'static str>,
     /// Of each of its programs.
     pub instructions: Vec<usize>,
     /// Nanoseconds to install all of them: the median.
@@ -106,7 +110,7 @@ fn subject(name: &str, insns: &[SockFilter]) -> Result<Subject, Failure> {
     use agent_init::error::{Errno, Step};
     let program = Program::check(insns)
         .map_err(|_| Failure::new(Step::POLICY, "check", name, Errno::ENOEXEC))?;
-    Ok(Subject { name: name.to_owned(), programs: vec![program] })
+    Ok(Subject { name: name.to_owned(), by: None, programs: vec![program] })
 }
 
 /// Measures all of them, in turn, so that all meet the same weather.
@@ -115,6 +119,7 @@ pub fn run(subjects: &[Subject], rounds: Rounds) -> Result<Report, Failure> {
     let calls = measure::calls(subjects, rounds)?;
     let rows = subjects.iter().zip(installs).zip(calls).map(|((subject, install), calls)| Row {
         name: subject.name.clone(),
+        by: subject.by,
         instructions: subject.programs.iter().map(|p| p.insns().len()).collect(),
         install,
         walk: walk(&subject.programs),
@@ -160,7 +165,7 @@ impl Report {
         Some(of(row)? / of(self.row(ONE)?)?)
     }
 
-    /// What the agent's filter should be. Peers are known by the names that tests/benches/filter.rs gives them.
+    /// What the agent's filter should be, beside the peers of [`super::peers`].
     pub fn targets(&self) -> Vec<Target> {
         let ours = FILTERS[0].name;
         let install = |other: &str| Some(self.row(ours)?.install? / self.row(other)?.install?);

@@ -4,6 +4,7 @@
 //! {"schema":"agent-shim/bench-filter","version":1,
 //!  "kernel":"6.18.0","arch":"x86_64","installs":1000,
 //!  "filters":[{"name":"default",
+//!              "by":null,                 what made it, where we did not
 //!              "instructions":[274],      of each program; several are installed one after the other
 //!              "install_ns":31000,        the median; null, here and below: refused there
 //!              "install_ratio":2.1,       of the first filter's, as every ratio
@@ -37,6 +38,7 @@ fn row_of(report: &Report, row: &Row) -> Json {
     });
     object([
         ("name", text(&row.name)),
+        ("by", row.by.map_or(Json("null".into()), text)),
         ("instructions", array(row.instructions.iter().map(|n| Json(n.to_string())))),
         ("install_ns", some(row.install, 0)),
         ("install_ratio", some(report.ratio(row, |row| row.install), 3)),

@@ -8,7 +8,7 @@ use super::filter::{CALLS, Report, Row};
 pub fn filter(report: &Report) -> String {
     let name = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(6);
     let mut text = format!(
-        "seccomp filters on Linux {}; {} installations of each, interleaved\n\n",
+        "seccomp filters on Linux {}; {} installations of each, interleaved, warm\n\n",
         crate::sys::kernel_release(),
         report.rounds.installs
     );
@@ -32,6 +32,14 @@ pub fn filter(report: &Report) -> String {
         let _infallible = writeln!(text, "{}", line(report, row, name));
     }
     text.push_str(NOTES);
+    for row in &report.rows {
+        if let Some(by) = row.by {
+            let count = row.instructions.len();
+            let several = if count == 1 { String::new() } else { format!(", in {count} filters") };
+            let _infallible = writeln!(text, "{}: by {by}{several}", row.name);
+        }
+    }
+    text.push_str(TARGETS);
     for target in report.targets() {
         let (measured, met) = match (target.measured, target.is_met()) {
             (Some(measured), Some(true)) => (format!("{measured:.2}"), "met"),
@@ -48,7 +56,10 @@ const NOTES: &str = "
 x: of the first row. walk: instructions for a number without a rule for arguments, mean/most.
 Nanoseconds a call: getppid is decided by its number, ioctl and personality by arguments where a
 filter has a rule for them. ranges, list: the policy of default by numbers alone. -: refused there.
+The same policy, but for containers, by others:
+";
 
+const TARGETS: &str = "
 target of default                             most  measured
 ";
 

@@ -6,6 +6,7 @@ use lexopt::Parser;
 
 use super::{Command, End, Opt, opt, options, utf8};
 use crate::bench::filter::ONE;
+use crate::bench::peers::PEERS;
 use crate::policy::FILTERS;
 
 /// What they ask for.
@@ -59,6 +60,7 @@ fn peer(bench: &mut Bench, values: &[OsString]) -> Result<(), String> {
         return Err("a name has 1 to 20 letters, digits, - _ .".into());
     }
     let ours = [ONE, "ranges", "list"].into_iter().chain(FILTERS.iter().map(|filter| filter.name));
+    let ours = ours.chain(PEERS.iter().map(|peer| peer.name));
     if ours.chain(bench.peers.iter().map(|peer| peer.name.as_str())).any(|known| known == name) {
         return Err(format!("there is one with the name {name} already"));
     }

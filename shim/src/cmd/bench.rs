@@ -7,7 +7,7 @@ use super::policy::program_of;
 use super::{has_stdout, print};
 use crate::bench::filter::{self, Subject};
 use crate::bench::measure::Rounds;
-use crate::bench::{json, text};
+use crate::bench::{json, peers, text};
 use crate::cli::Bench;
 use crate::error::Failure;
 
@@ -15,10 +15,11 @@ use crate::error::Failure;
 pub fn run(options: &Bench) -> Result<u8, Failure> {
     has_stdout()?;
     let mut subjects = filter::ours()?;
+    subjects.extend(peers::subjects()?);
     for peer in &options.peers {
         let programs = peer.files.iter().map(|file| program_of(OsStr::new(file)));
         let programs = programs.collect::<Result<_, _>>()?;
-        subjects.push(Subject { name: peer.name.clone(), programs });
+        subjects.push(Subject { name: peer.name.clone(), by: None, programs });
     }
     let output = options.json.as_deref().map(Output::open).transpose()?;
     let rounds = if options.quick { Rounds::QUICK } else { Rounds::FULL };
