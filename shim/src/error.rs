@@ -163,7 +163,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::LIMITS,   None,                    "--best-effort goes without"),
     (Step::POLICY,   Some(Errno::EFBIG),      "a filter has at most 4096 instructions of 8 bytes"),
     (Step::POLICY,   Some(Errno::EISDIR),     "a filter is a file of `struct sock_filter`, as `agent-shim policy dump --format bpf` writes it"),
-    (Step::POLICY,   Some(Errno::EOPNOTSUPP), "a filter is a regular file: a FIFO or device may never end"),
+    (Step::POLICY,   Some(Errno::EOPNOTSUPP), "a filter is a file or a pipe: a device may never end"),
     (Step::POLICY,   Some(Errno::EACCES),     "you cannot read it yourself"),
     (Step::POLICY,   Some(Errno::ENOEXEC),    "the kernel would not take it: `agent-shim policy check` says why"),
     (Step::POLICY,   Some(Errno::E2BIG),      "the program has more paths than are followed"),

@@ -304,7 +304,6 @@ fn return_values_are_told_apart() {
         (0x7fc0_0000, "another process decides"),
         (0x0003_0000, "can catch SIGSYS"),
         (0, "leaves the other threads"),
-        (0x0005_0000, "looks done"),
         (0x1234_0000, "no action"),
     ] {
         assert!(said(k).1.contains(note), "{k:#x}: {:?}", said(k));
@@ -312,7 +311,41 @@ fn return_values_are_told_apart() {
     assert_eq!(said(EPERM).1, "");
     // LOG lets a call through, whatever it is called.
     finds_only(&only("ptrace", &[ret(0x7ffc_0000)]), "refuses pass (1): ptrace");
-    finds_only(&only("read", &[arg(0), insn(0x16, 0, 0, 0)]), "returns what it computed");
+    let computed = only("read", &[arg(0), insn(0x16, 0, 0, 0)]);
+    finds_only(
+        &computed,
+        "returns what it computed, not one verdict, for example of read(): kill_thread",
+    );
+    // What is computed may let a call through.
+    assert!(judged(&[arg(0), insn(0x16, 0, 0, 0)]).notes.is_empty());
+}
+
+/// A filter that skips calls is taken for one that makes them.
+#[test] // seen to fail with errno 0 a note
+fn errno_0_is_a_finding_with_a_call() {
+    finds_only(&only("write", &[ret(0x0005_0000)]), "looks done, for example write()");
+    finds_only(&[ret(0x0005_0000)], "looks done, for example read()");
+    let foreign = [ld(4), jeq(nr::AUDIT_ARCH, 0, 1), ret(KILL), ret(0x0005_0000)];
+    finds_only(&foreign, "looks done, for example arch 0x0: call 0()");
+}
+
+/// A finding about calls has one, which gets through; the interpreter was asked.
+#[test] // seen to fail with examples that are not run
+fn findings_show_a_call() {
+    let all = judged(&[ret(ALLOW)]).findings.join("\n");
+    for example in [
+        "calls of foreign architectures pass: all but x86_64, for example i386: call 0()",
+        "x32 hole: numbers with the x32 bit pass: 0x40000000-0xfffffffe, for example call 0x40000000()",
+        ", for example call 337()",
+        "quotactl_fd, for example openat2()",
+    ] {
+        assert!(all.contains(example), "{example}: {all}");
+    }
+    // Only with this argument.
+    let ptrace = only("ptrace", &[arg(1), jeq(7, 0, 1), ret(ALLOW), ret(EPERM)]);
+    finds_only(&ptrace, "refuses pass (1): ptrace, for example ptrace(0x0, 0x7)");
+    let new = with_head(&[jeq(500, 0, 3), arg(0), jset(8, 0, 1), ret(ALLOW), ret(ENOSYS)]);
+    finds_only(&new, "do: 500, for example call 500(0x8)");
 }
 
 #[test] // seen to fail with a reader of 4 bytes an instruction
@@ -330,6 +363,11 @@ fn malformed_programs_are_findings() {
         (&[ld(2), ret(KILL)], "no multiple of 4"),
         (&[insn(0x30, 0, 0, 0), ret(KILL)], "a code that seccomp does not have"),
         (&[insn(0x94, 0, 0, 3), ret(KILL)], "a code that seccomp does not have"),
+        (&[insn(0x0e, 0, 0, 0)], "a code that seccomp does not have"), // ret x
+        (&[insn(0x40, 0, 0, 0), ret(KILL)], "a code that seccomp does not have"), // ld [x + 0]
+        (&[ld(1), ret(KILL)], "no multiple of 4"),
+        (&[ret(KILL), ld(66), ret(KILL)], "no multiple of 4"), // never reached
+        (&[insn(0x02, 0, 0, u32::MAX), ret(KILL)], "16 words"),
         (&[insn(0x34, 0, 0, 0), ret(KILL)], "divides by 0"),
         (&[insn(0x64, 0, 0, 32), ret(KILL)], "shifts by more than 31"),
         (&[insn(0x02, 0, 0, 16), ret(KILL)], "16 words"),
@@ -354,17 +392,47 @@ fn malformed_programs_are_findings() {
     assert!(output.code() == 1 && output.stdout.contains("no multiple of 8"), "{output:?}");
 }
 
-#[test] // seen to fail with a file that is opened without O_NONBLOCK, a size that is not asked first
+/// A pipe is read to its end, and no further than a program is long; nobody is waited for who does not come.
+#[test] // seen to fail with a pipe that is not waited for, without a bound, with a FIFO that is opened without O_NONBLOCK
+fn a_program_comes_by_a_pipe_too() {
+    let check = |file: &str, script: &str| {
+        let shim = shim(&[]).get_program().to_owned();
+        let script = format!("{{ {script}; }} | \"$0\" policy check {file}");
+        run_for(Command::new("sh").args(["-c", &script]).arg(shim), Duration::from_secs(10))
+    };
+    let scratch = Scratch::new();
+    let path = scratch.at("init.bpf").to_str().unwrap().to_owned();
+    fs::write(&path, file::bytes(&INIT_PROGRAM)).unwrap();
+    let size = INIT_PROGRAM.len();
+    for name in ["-", "/dev/stdin", "/proc/self/fd/0"] {
+        for script in
+            [format!("cat {path}"), format!("head -c 12 {path}; sleep 1.2; tail -c +13 {path}")]
+        {
+            let output = check(name, &script);
+            let last = format!("{name}: {size} instructions, sound\n");
+            assert!(output.ok().ends_with(&last), "{script}: {output:?}");
+        }
+        let endless = check(name, "cat /dev/zero");
+        assert!(endless.code() == 125 && endless.stderr.contains("EFBIG"), "{endless:?}");
+        assert!(check(name, "true").stdout.contains("there is none"));
+    }
+    let from_file =
+        run(shim(&["policy", "diff", "init", "-"]).stdin(fs::File::open(&path).unwrap()));
+    assert_eq!(from_file.ok(), "the same, byte for byte\n");
+    let fifo = scratch.at("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let nobody = run_for(shim(&["policy", "check"]).arg(&fifo), Duration::from_secs(10));
+    assert!(nobody.code() == 1 && nobody.stdout.contains("there is none"), "{nobody:?}");
+}
+
+#[test] // seen to fail with a size that is not asked first
 fn what_is_no_file_of_a_filter_is_an_error() {
     let scratch = Scratch::new();
     let at = |name: &str| scratch.at(name).to_str().unwrap().to_owned();
-    let made = Command::new("mkfifo").arg(at("fifo")).status().unwrap();
-    assert!(made.success());
     fs::File::create(at("large")).unwrap().set_len(1 << 30).unwrap();
     fs::File::create(at("long")).unwrap().set_len(32_769).unwrap();
     scratch.dir("dir");
     let rows = [
-        (at("fifo"), "EOPNOTSUPP"),
         ("/dev/zero".into(), "EOPNOTSUPP"),
         (at("large"), "EFBIG"),
         (at("long"), "EFBIG"),
@@ -819,7 +887,10 @@ fn diff_finds_what_differs() {
     // Another program with the same verdicts.
     let moved = [&[ld(0)], &INIT_PROGRAM[..]].concat();
     assert_eq!(of("init", &moved), (0, "the same, in every verdict\n".into()));
-    assert_eq!(run(&mut shim(&["policy", "diff", "default", "init"])).code(), 1);
+    let differ = run(&mut shim(&["policy", "diff", "default", "init"]));
+    let head =
+        "what A answers | what B answers; A: default; B: init\nx86_64: open(): allow | kill\n";
+    assert!(differ.code() == 1 && differ.stdout.starts_with(head), "{differ:?}");
     // Every instruction of a kind changed, and what is said of it.
     let changes = [
         ((0x15, 0x5412), 0x5413, "x86_64: ioctl(0x0, 0x5412): EPERM | allow\n"),

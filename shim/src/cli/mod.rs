@@ -93,7 +93,7 @@ const SECTIONS: &[Section] = &[
     ),
     (
         "policy",
-        "agent-shim policy list|show NAME|dump [FILE]|check FILE|diff A B|trace PID [options]\n  the filter: its table and its program, or another program's, judged and compared;\n  A, B: a file of struct sock_filter, or default, init\n",
+        "agent-shim policy list|groups|show NAME|NUMBER|dump [FILE]|check FILE|diff A B|trace PID [options]\n  the filter: its table and its program, or another program's, judged and compared;\n  FILE: struct sock_filter after struct sock_filter, - is standard input; A, B: a FILE, or a filter\n  of ours by its words: default, strict, 'default +ptrace no-wx', init\n",
         || lines(policy::OPTIONS),
     ),
     (

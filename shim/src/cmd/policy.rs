@@ -153,6 +153,10 @@ fn differences(a: &OsStr, b: &OsStr, arch: &'static Arch) -> Result<u8, Failure>
     let lines = diff::diff(&left, &right, &mut budget)
         .map_err(|TooComplex| too_complex(&format!("{} {}", a.display(), b.display())))?;
     let mut text = String::new();
+    if !lines.is_empty() {
+        let [a, b] = [a, b].map(|word| one_line(&word.to_string_lossy()));
+        let _infallible = writeln!(text, "what A answers | what B answers; A: {a}; B: {b}");
+    }
     for line in &lines {
         let _infallible = writeln!(text, "{line}");
     }

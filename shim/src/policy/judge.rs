@@ -9,6 +9,7 @@ use super::dump::archs;
 use super::insn::{Op, Program};
 use super::run::{Call, result};
 use super::set::Set;
+use super::symbol::Word;
 use super::verdict::Action;
 use super::walk::{Budget, Calls, Leaf, TooComplex, Walk, walk};
 use super::{widths, words};
@@ -99,7 +100,11 @@ impl Judge<'_> {
                     self.note("kill_thread leaves the other threads of a process running".into());
                 }
                 Action::Trap => self.note("trap: a process can catch SIGSYS and go on".into()),
-                Action::Errno(0) => self.note("errno 0: the call is skipped and looks done".into()),
+                Action::Errno(0) => {
+                    let example =
+                        self.example(&self.own_first(action), &Set::all(), |a| a == action);
+                    self.find(format!("errno 0: the call is skipped and looks done{example}"));
+                }
                 Action::UserNotif | Action::Trace => self.note(format!(
                     "{}: {}; what lies behind a pointer can change after it has looked",
                     action.word(),
@@ -110,10 +115,15 @@ impl Judge<'_> {
                 Action::KillProcess | Action::Errno(_) | Action::Allow => {}
             }
         }
-        let computed = self.walked.leaves.iter().find(|leaf| leaf.result.is_none());
-        if let Some(leaf) = computed {
+        if let Some(leaf) = self.computed() {
+            let own = Calls::all().with(Call::ARCH, Word::of(Set::one(self.arch().audit_arch)));
+            let call = leaf.calls.and(&own).unwrap_or(leaf.calls.clone()).example();
+            let example = call.map_or_else(String::new, |call| {
+                let verdict = Action::of(result(self.program, &call)).word();
+                format!(", for example of {}: {verdict}", self.call(&call))
+            });
             self.find(format!(
-                "instruction {}: returns what it computed, not one verdict",
+                "instruction {}: returns what it computed, not one verdict{example}",
                 leaf.pc
             ));
         }
@@ -122,6 +132,50 @@ impl Judge<'_> {
             self.note(
                 "the instruction pointer is looked at: a caller can jump to where it likes".into(),
             );
+        }
+    }
+
+    /// A return of what is not known, so of any verdict.
+    fn computed(&self) -> Option<&Leaf> {
+        self.walked.leaves.iter().find(|leaf| leaf.result.is_none())
+    }
+
+    /// This machine's architecture, if a call of it may get the verdict; else any.
+    fn own_first(&self, action: Action) -> Set {
+        let is_own = !self.who(|a| a == action).is_empty();
+        if is_own { Set::one(self.arch().audit_arch) } else { Set::all() }
+    }
+
+    /// One such call, which was run through the program: `, for example ptrace(0x10)`. Nothing, if none was found.
+    fn example(&mut self, archs: &Set, numbers: &Set, verdict: impl Fn(Action) -> bool) -> String {
+        let among = Calls::all()
+            .with(Call::ARCH, Word::of(archs.clone()))
+            .with(Call::NUMBER, Word::of(numbers.clone()));
+        let ends = self.walked.leaves.iter().filter(|leaf| is(leaf, &verdict));
+        let Some(mut call) = ends.filter_map(|leaf| leaf.calls.and(&among)?.example()).next()
+        else {
+            return String::new();
+        };
+        if !verdict(Action::of(result(self.program, &call))) {
+            // With other arguments: they were forgotten on the way.
+            let calls = Calls::of(call.0[Call::ARCH], call.0[Call::NUMBER]);
+            let Ok(walked) = walk(self.program, calls, true, self.budget) else {
+                return String::new();
+            };
+            let mut ends = walked.leaves.iter().filter(|leaf| is(leaf, &verdict));
+            match ends.find_map(|leaf| leaf.confirmed(self.program)) {
+                Some(other) => call = other,
+                None => return String::new(),
+            }
+        }
+        format!(", for example {}", self.call(&call))
+    }
+
+    /// `ptrace(0x10)`; of a foreign architecture, whose names are others: `i386: call 11()`.
+    fn call(&self, call: &Call) -> String {
+        match call.0[Call::ARCH] {
+            arch if arch == self.arch().audit_arch => words::call(self.arch(), call),
+            arch => format!("{}: {}", words::arch(arch), words::nameless(call)),
         }
     }
 
@@ -149,22 +203,28 @@ impl Judge<'_> {
         if !foreign.is_empty() {
             let is_none_asked = foreign.not().count() <= 1;
             let why = if is_none_asked { "no check of the architecture: " } else { "" };
+            // The one that a program of this machine can enter, if it passes.
+            let entered = Set::one(I386).and(&foreign);
+            let shown = if entered.is_empty() { &foreign } else { &entered };
+            let example = self.example(shown, &Set::all(), Action::may_run);
             self.find(format!(
-                "{why}calls of foreign architectures pass: {}",
+                "{why}calls of foreign architectures pass: {}{example}",
                 archs(self.arch(), &foreign)
             ));
         }
-        if self.who(Action::may_run).is_empty() {
+        if self.who(Action::may_run).is_empty() && self.computed().is_none() {
             self.note(format!("nothing passes on {}", self.arch().name));
         }
     }
 
     fn numbers(&mut self) {
+        let own = Set::one(self.arch().audit_arch);
         let passes = self.who(Action::may_run);
         let x32 = passes.and(&words::foreign_numbers(self.arch()));
         if !x32.is_empty() {
+            let example = self.example(&own, &x32, Action::may_run);
             self.find(format!(
-                "x32 hole: numbers with the x32 bit pass: {}",
+                "x32 hole: numbers with the x32 bit pass: {}{example}",
                 few(self.arch(), &x32)
             ));
         }
@@ -172,8 +232,9 @@ impl Judge<'_> {
         let unknown = passes.minus(&known(self.arch())).minus(&words::foreign_numbers(self.arch()));
         let unknown = unknown.minus(&Set::one(u32::MAX));
         if !unknown.is_empty() {
+            let example = self.example(&own, &unknown, Action::may_run);
             self.find(format!(
-                "numbers that no call has yet pass, so new calls of a newer kernel do: {}",
+                "numbers that no call has yet pass, so new calls of a newer kernel do: {}{example}",
                 few(self.arch(), &unknown)
             ));
         }
@@ -195,17 +256,24 @@ impl Judge<'_> {
             if is_dangerous(row) {
                 let known = self.leaves(number)?;
                 let passes = known.iter().filter(|leaf| is(leaf, &Action::runs));
-                let sure = passes.into_iter().any(|leaf| leaf.confirmed(self.program).is_some());
-                if sure { dangerous.push(row.name) } else { perhaps.push(row.name) }
+                match passes.into_iter().find_map(|leaf| leaf.confirmed(self.program)) {
+                    Some(call) => dangerous.push((row.name, self.call(&call))),
+                    None => perhaps.push(row.name),
+                }
             } else if !row.rule.clauses.is_empty() {
                 self.arguments(row, number)?;
             }
         }
-        for (names, word) in [(dangerous, "pass"), (perhaps, "perhaps pass")] {
-            if !names.is_empty() {
-                let (count, names) = (names.len(), names.join(" "));
-                self.find(format!("calls that our table refuses {word} ({count}): {names}"));
-            }
+        if let Some((_, example)) = dangerous.first() {
+            let names: Vec<&str> = dangerous.iter().map(|(name, _)| *name).collect();
+            let (count, names) = (names.len(), names.join(" "));
+            self.find(format!(
+                "calls that our table refuses pass ({count}): {names}, for example {example}"
+            ));
+        }
+        if !perhaps.is_empty() {
+            let (count, names) = (perhaps.len(), perhaps.join(" "));
+            self.find(format!("calls that our table refuses perhaps pass ({count}): {names}"));
         }
         self.halves()
     }
@@ -315,6 +383,9 @@ impl Judge<'_> {
         Ok(())
     }
 }
+
+/// linux/audit.h: what a program of x86_64 can enter by int 0x80.
+const I386: u32 = 0x4000_0003;
 
 /// Whether a path ends in such a verdict; what is computed may be any.
 fn is(leaf: &Leaf, verdict: &impl Fn(Action) -> bool) -> bool {

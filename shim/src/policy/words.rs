@@ -142,12 +142,19 @@ pub fn decide(rule: &Rule, args: &[u64; 6]) -> (Option<usize>, Action) {
 
 /// `ioctl(0, 0x5412)`: to the last argument that is not 0.
 pub fn call(arch: &Arch, call: &Call) -> String {
+    let name = arch.call(call.0[Call::NUMBER]);
+    name.map_or_else(|| nameless(call), |name| format!("{name}({})", arguments(call)))
+}
+
+/// `call 11(0x1)`.
+pub fn nameless(call: &Call) -> String {
+    format!("call {}({})", number(call.0[Call::NUMBER]), arguments(call))
+}
+
+fn arguments(call: &Call) -> String {
     let args = call.args();
     let used = args.iter().rposition(|arg| *arg != 0).map_or(0, |last| last + 1);
-    let args: Vec<String> = args.iter().take(used).map(|arg| format!("{arg:#x}")).collect();
-    let value = call.0[Call::NUMBER];
-    let name = arch.call(value).map_or_else(|| format!("call {}", number(value)), str::to_owned);
-    format!("{name}({})", args.join(", "))
+    args.iter().take(used).map(|arg| format!("{arg:#x}")).collect::<Vec<_>>().join(", ")
 }
 
 // -- Instructions --------------------------------------------------------------------------------------------------
