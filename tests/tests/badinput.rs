@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_init::bpf::{AGENT_PROGRAM, SockFilter};
 use agent_init::nr;
@@ -225,6 +225,71 @@ fn what_cannot_be_written_is_an_error() {
             assert!(String::from_utf8_lossy(&output.stderr).contains(errno), "{output:?}");
         }
     }
+}
+
+const fn insn(code: u16, jt: u8, jf: u8, k: u32) -> SockFilter {
+    SockFilter { code, jt, jf, k }
+}
+
+/// `link` after `link` up to the longest program there can be, behind a check of the architecture; given the number of
+/// the next instruction, and noise.
+fn chain(link: impl Fn(u32, u32) -> Vec<SockFilter>) -> Vec<SockFilter> {
+    let mut insns = AGENT_PROGRAM[..4].to_vec();
+    let mut noise = 7u32;
+    loop {
+        noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let more = link(u32::try_from(insns.len()).unwrap(), noise ^ noise >> 16);
+        if insns.len() + more.len() > 4092 {
+            break;
+        }
+        insns.extend(more);
+    }
+    insns.extend([insn(0x06, 0, 0, 0x7fff_0000); 4]);
+    insns
+}
+
+/// Chains in which nearly every instruction doubles the ways, of each thing that a walk keeps apart: bits, orders and
+/// values of numbers and arguments; what is computed; and many ends.
+#[test] // seen to fail with a budget of ten times the work
+fn chains_of_conditions_are_bounded_in_time() {
+    let load = |word: u32| insn(0x20, 0, 0, word % 16 * 4);
+    let argument = |n: u32| load(4 + n % 12);
+    #[rustfmt::skip] // a row a line
+    let chains = [
+        ("bits of arguments", chain(|n, _| vec![argument(n), insn(0x45, 0, 1, 1 << (n % 32)), argument(3 * n)])),
+        ("bits of numbers", chain(|n, noise| vec![load(0), insn(0x45, 0, 1, noise), argument(n)])),
+        ("orders of all", chain(|n, noise| vec![load(n), insn(0x35, 0, 1, noise), load(3 * n)])),
+        ("values of all", chain(|n, noise| vec![load(n), insn(0x15, 0, 1, noise % 512), load(3 * n)])),
+        ("masks of arguments", chain(|n, noise| vec![argument(n), insn(0x54, 0, 0, noise), insn(0x35, 0, 1, noise >> 1), insn(0x06, 0, 0, 0x0005_0000 | n)])),
+        ("what is computed", chain(|n, _| vec![argument(n), insn(0x07, 0, 0, 0), argument(3 * n), insn(0x3c, 0, 0, 0), insn(0x1d, 1, 0, 0), insn(0x84, 0, 0, 0), insn(0x2c, 0, 0, 0)])),
+        ("many ends", chain(|n, noise| vec![insn(0x35, 0, 1, noise), insn(0x06, 0, 0, 0x0005_0000 | (n % 200))])),
+    ];
+    let scratch = Scratch::new();
+    // Two seconds of an optimized program.
+    let most = Duration::from_secs(if cfg!(debug_assertions) { 40 } else { 2 });
+    let one = |(name, insns): &(&str, Vec<SockFilter>)| {
+        assert!(insns.len() > 4080, "{name}");
+        let path = scratch.at(name).to_str().unwrap().to_owned();
+        fs::write(&path, file::bytes(insns)).unwrap();
+        let mut all = vec![vec!["policy", "check", &path]];
+        // Of these `diff` follows more than `check` does.
+        if ["many ends", "orders of all"].contains(name) {
+            all.push(vec!["policy", "diff", "default", &path]);
+        }
+        for args in all {
+            let begun = Instant::now();
+            let output = run_for(&mut shim(&args), most);
+            println!("{name}: {}: {} {:?}", args[1], output.code(), begun.elapsed());
+            assert!(!output.stderr.contains("panicked"), "{name}: {args:?}: {}", output.stderr);
+            let known: &[i32] = if args[1] == "check" { &[1] } else { &[1, 125] };
+            assert!(known.contains(&output.code()), "{name}: {args:?}: {output:?}");
+        }
+    };
+    let (left, right) = chains.split_at(chains.len() / 2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| left.iter().for_each(one));
+        right.iter().for_each(one);
+    });
 }
 
 /// The longest programs, of loads and comparisons that go anywhere, with 256 MiB of memory and little time.
