@@ -442,6 +442,7 @@ passes on signals, reaps, and ends as it does. Without --rw and --ro all can be 
 /var/tmp, /dev/shm, /run, the start directory and $HOME written; with them, only what they name.
 /proc can be read and /dev used in any case. Exit: the program's status or 128+signal; 125 a lock
 failed and nothing was run, 126 it cannot be executed, 127 it was not found.
+The filter is built in: `default` of `agent-shim policy list`. agent-shim run has others.
 ";
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     mounts.extend(spec.mounts.iter().cloned());
     plan.warnings.extend(mounts.iter().filter_map(too_much));
     plan.warnings.extend(spec.filter.warning().map(str::to_owned));
+    if spec.layers.contains(Layers::SECCOMP) && !spec.layers.contains(Layers::PID) {
+        plan.warnings.push(NOT_PID_1.into());
+    }
     if let Some(dir) = workspace.as_deref().filter(|dir| sys::may_write(dir).is_err()) {
         plan.warnings
             .push(format!("--workspace {dir:?}: you may not write there, nor may the agent"));
@@ -66,6 +69,9 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     plan.env = environment(spec, &home)?;
     Ok(())
 }
+
+/// The filter has numbers, and knows agent-init by its own.
+const NOT_PID_1: &str = "without the layer pid agent-init is not PID 1: what the filter says of PID 1 does not protect it";
 
 /// A link in a directory that the agent may write is the agent's: an earlier run may have made it,
 /// to lead a source out of there, to what was never meant to be shown. Such a source is refused.

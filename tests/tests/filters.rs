@@ -167,6 +167,28 @@ fn the_filter_is_in_the_status_and_in_a_dry_run() {
     assert_eq!(of(&["--profile", "ns_only"]), JsonValue::String("none".into()));
 }
 
+/// The filter knows PID 1 by its number. The control is setpriority(2): of the number 1 it is refused, of agent-init,
+/// which has another one here, it is not.
+#[test] // seen to fail with the warning for every room, with none
+fn a_room_whose_init_is_not_pid_1_says_so() {
+    let warning = "what the filter says of PID 1 does not protect it";
+    let of = |options: &[&str]| in_room(options, &["true"]).stderr.matches(warning).count();
+    assert_eq!(of(&["--layers", "-pid"]), 1);
+    assert_eq!(
+        (of(&[]), of(&["--layers", "-pid,-seccomp"]), of(&["--profile", "ns_only"])),
+        (0, 0, 0)
+    );
+    let script = "
+def renice(pid): return errno(libc.setpriority(0, pid, 5))
+print(renice(1), renice(os.getppid()), os.getppid() == 1)
+";
+    let test = "a_room_whose_init_is_not_pid_1_says_so";
+    let with = python(test, &[], script);
+    let without = python(test, &["--layers", "-pid"], script);
+    let (Some(with), Some(without)) = (with, without) else { return };
+    assert_eq!((&*with, &*without), ("1 1 True", "1 0 False"));
+}
+
 #[test] // seen to fail with a group that cannot be added and is
 fn what_cannot_be_chosen_is_an_error_with_its_reason() {
     let rows: &[(&[&str], &str)] = &[

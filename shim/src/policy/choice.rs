@@ -191,6 +191,10 @@ fn runs(rule: &Rule) -> bool {
     rule.otherwise == Verdict::Allow || rule.clauses.iter().any(allows)
 }
 
+const NODES: &str = "
+file-node is what makes nodes alone: bind(2) of a UNIX socket makes one too, and is of net.
+";
+
 /// The groups, a line each.
 pub fn text() -> String {
     let mut text = String::new();
@@ -217,5 +221,5 @@ pub fn text() -> String {
         };
         line([group.name, grant, denied.as_deref().unwrap_or("cannot"), strict], &about);
     }
-    text
+    text + NODES
 }
