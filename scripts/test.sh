@@ -293,7 +293,7 @@ run_step() {
     case $name:$result in
         *:FAILED*) cat "$log" ;;
         matrix-root:* | matrix-user:* | compare:* | bench:* | sizes:* | tools:*) cat "$log" ;;
-        test* | kernels:*) grep -e '^test result' -e ^SKIP -e '^guest: [up]' "$log" ;;
+        test* | kernels:*) grep -e '^test result' -e ^SKIP -e '^mutants: ' -e '^guest: [up]' "$log" ;;
     esac
     before=$failed
     case $name in test* | kernels) count_tests "$log" ;; esac

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 
 use agent_init::bpf::{self, SockFilter};
 use agent_init::check::{Extent, Fault, check};
@@ -15,8 +17,9 @@ use agent_init::nr::{self, ARCHS, Arch, HOST};
 use agent_init::policy::{AGENT_POLICY, INIT_POLICY, Policy, Row, Rule, Test, Verdict, When};
 use agent_shim::policy::choice::Choice;
 use agent_shim::policy::diff::diff;
+use agent_shim::policy::dump::Dump;
 use agent_shim::policy::insn;
-use agent_shim::policy::walk::Budget;
+use agent_shim::policy::walk::{Budget, Calls, walk};
 use agent_tests::cbpf::{Program, SeccompData};
 use agent_tests::skip;
 use proptest::prelude::*;
@@ -201,8 +204,8 @@ struct Filter {
 /// Both tables for every architecture; those of this machine are what agent-init has in it.
 fn filters() -> Vec<Filter> {
     let tables = [
-        ("AGENT", &AGENT_POLICY, &bpf::AGENT_PROGRAM[..]),
-        ("INIT", &INIT_POLICY, &bpf::INIT_PROGRAM),
+        ("default", &AGENT_POLICY, &bpf::AGENT_PROGRAM[..]),
+        ("init", &INIT_POLICY, &bpf::INIT_PROGRAM),
     ];
     let mut filters = Vec::new();
     for (name, policy, built_in) in tables {
@@ -448,20 +451,27 @@ fn mutants(insn: SockFilter) -> Vec<(String, SockFilter)> {
 }
 
 /// The calls above notice every mistake in any instruction. What they do not notice is no mistake: walking all paths
-/// of both programs with all calls that take them, `policy diff` finds no call that they answer differently. These
-/// mutants are printed.
+/// of both programs with all calls that take them, `policy diff` finds no call that they answer differently. The scores
+/// are printed at the end, with these mutants by name, past what holds back the output of a test that passes.
 #[test] // seen to fail with calls without the flipped bits, without `telling`
 fn no_mutant_of_a_program_survives() {
-    for_all(&filters(), |filter| {
+    let strict = chosen().into_iter().filter(|filter| filter.name.starts_with("strict x86_64"));
+    let filters: Vec<Filter> = filters().into_iter().chain(strict).collect();
+    assert_eq!(filters.len(), 7);
+    let (scores, all_missed) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    for_all(&filters, |filter| {
         let Filter { name, policy, arch, insns } = filter;
         let (program, calls) = (Program::check(insns).unwrap(), calls(policy, arch));
+        let read = insn::Program::check(insns).unwrap().on(arch);
+        let walked = walk(&read, Calls::all(), false, &mut Budget::new()).unwrap();
+        let dump = Dump::new(&read, Some(&walked), Some(policy));
         // A mistake in an instruction can only change the calls that pass it.
         let mut passes: Vec<Vec<(usize, u32)>> = vec![Vec::new(); insns.len()];
         for (i, call) in calls.iter().enumerate() {
             let (result, path) = program.path(call);
             path.into_iter().for_each(|pc| passes[pc].push((i, result)));
         }
-        let (mut noticed, mut invalid, mut equivalent) = (0, 0, Vec::new());
+        let (mut noticed, mut invalid, mut equivalent, mut missed) = (0, 0, Vec::new(), Vec::new());
         for (pc, &insn) in insns.iter().enumerate() {
             for (mistake, mutant) in mutants(insn) {
                 let mut changed = insns.to_vec();
@@ -474,19 +484,34 @@ fn no_mutant_of_a_program_survives() {
                         noticed += 1
                     }
                     Ok(_) => {
-                        let differ = differences(insns, &changed, arch);
-                        assert!(differ.is_empty(), "{name}: {pc}: {mistake}: {differ:?}");
-                        equivalent.push(format!("{pc}: {mistake}"));
+                        let (word, operands) = dump.instruction(pc);
+                        let mutant = format!("{pc} {word} {operands}: {mistake}");
+                        match differences(insns, &changed, arch).as_slice() {
+                            [] => equivalent.push(mutant),
+                            [call, ..] => missed.push(format!("{mutant}: {call}")),
+                        }
                     }
                 }
             }
         }
-        let all = noticed + equivalent.len();
-        println!("{name}: {noticed} of {all} mutants noticed, {invalid} more are no programs");
-        println!("{name}: the same as the program: {}", equivalent.join(", "));
+        let (same, all) = (equivalent.len(), noticed + missed.len());
+        let percent = 100.0 * noticed as f64 / all as f64;
+        let score = format!(
+            "mutants: {name}: {percent:.2} %, {noticed} of {all} noticed; {invalid} are no programs; {same} answer the same"
+        );
+        scores.lock().unwrap().push(format!("{score}: {}", equivalent.join(" | ")));
         // A comparison that only shortens the way of many numbers may lie anywhere between two that differ.
-        assert!(equivalent.len() <= 40, "{name}: {} are the same", equivalent.len());
+        assert!(same <= 40, "{name}: {same} are the same");
+        all_missed
+            .lock()
+            .unwrap()
+            .extend(missed.into_iter().map(|mutant| format!("{name}: {mutant}")));
     });
+    let mut scores = scores.into_inner().unwrap();
+    scores.sort();
+    scores.iter().for_each(|score| _ = writeln!(std::io::stderr(), "{score}"));
+    let missed = all_missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "{missed:#?}");
 }
 
 /// By the whole space of calls, not by those above.
@@ -744,15 +769,6 @@ fn pid_1_may_wait_signal_report_and_end() {
     assert_eq!(INIT_POLICY.unknown, Verdict::Kill);
 }
 
-#[test] // seen to fail with an empty reason
-fn every_row_says_why() {
-    let without: Vec<_> = (AGENT_POLICY.rows.iter().chain(INIT_POLICY.rows))
-        .filter(|row| row.why.is_empty() || row.group.is_empty())
-        .map(|row| row.name)
-        .collect();
-    assert!(without.is_empty(), "{without:?}");
-}
-
 /// The headers of each architecture, where Debian's linux-libc-dev and linux-libc-dev-…-cross have them.
 const HEADERS: &[(&Arch, &[&str])] = &[
     (&nr::X86_64, &["/usr/include/x86_64-linux-gnu"]),
@@ -823,7 +839,7 @@ fn resolved(macros: &BTreeMap<&str, &str>, name: &str) -> u32 {
     terms.map(|term| term.parse().unwrap_or_else(|_| resolved(macros, term))).sum()
 }
 
-#[test] // compiled in: seen to fail to compile with another number
+#[test] // seen to fail with read and write exchanged
 fn numbers_are_known_at_compile_time() {
     const READ: Option<u32> = nr::number("read");
     const NONE: Option<u32> = nr::number("reads");
