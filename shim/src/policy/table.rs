@@ -46,7 +46,7 @@ pub fn text(filter: &Filter, rows: &[(u32, &'static Row)]) -> String {
     let _infallible = write!(
         text,
         "\n{count} of {} rows of `{}`, {}. aN is the low 32 bits of argument N,\n\
-         all that the kernel takes of it. action: what is done if no clause holds; of a number without\n\
+         `aN (64 bits)` all of it. action: what is done if no clause holds; of a number without\n\
          a row {unknown}, of an x32 number and a foreign architecture kill.\n",
         words::numbered(filter.policy, filter.arch).len(),
         filter.name,
