@@ -29,7 +29,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--fact KEY=VALUE",     "what the harness knows of the host; may be repeated, keys below"),
     ("--hold DIR NONCE",     "for the harness, on the host: make the fixtures, tell where, keep them until stdin ends"),
     ("--release DIR NONCE",  "remove what a --hold that was killed has left"),
-    ("--list",               "print the operations: id, group, title, call, why it is safe, how it is judged, kind, fixtures"),
+    ("--list",               "print the operations: id, group, title, call, why safe, how judged, kind, fixtures, why open"),
     ("--bench CALLS ROUNDS", "time getppid: ROUNDS loops of CALLS calls; one record"),
     ("-h, --help",           "print this help"),
     ("-V, --version",        "print the version"),
@@ -59,7 +59,7 @@ fn table(text: &mut String, head: &str, rows: &[(&str, &str)]) {
 /// The table of operations, ending in a newline.
 fn list() -> String {
     OPS.iter().fold(String::new(), |mut text, op| {
-        let Op { id, group, title, call, safe, judged, kind, needs, .. } = op;
+        let Op { id, group, title, call, safe, judged, kind, needs, open, .. } = op;
         let needs: Vec<&str> = needs.iter().map(|fixture| fixture.key()).collect();
         let needs = if needs.is_empty() { "-".to_owned() } else { needs.join(" ") };
         // Writing to a String cannot fail.
@@ -68,6 +68,9 @@ fn list() -> String {
             "{id:<22}{group:<11}{title}\n  call    {call}\n  safe    {safe}\n  \
              judged  {judged}\n  kind    {kind:?}\n  needs   {needs}\n"
         );
+        if let Some(why) = open {
+            text.push_str(&format!("  open    {why}\n"));
+        }
         text
     })
 }

@@ -34,6 +34,8 @@ pub enum Fixture {
     Fd,
     /// A variable of the harness.
     Env,
+    /// A set-uid program of another user.
+    SetUid,
 }
 
 /// Fixture, key of its fact, shape of the fact's value for the help.
@@ -53,6 +55,7 @@ pub const ALL: &[(Fixture, &str, &str)] = &[
     (Fixture::Key,      "key",      "serial number of a key that holds the nonce"),
     (Fixture::Terminal, "terminal", "path and size of a terminal: PATH:ROWSxCOLUMNS"),
     (Fixture::Fd,       "fd",       "number of a descriptor: the file open of `dir`"),
+    (Fixture::SetUid,   "set-uid",  "path of a set-uid program, and the id of its owner: PATH:UID"),
     (Fixture::Env,      "env",      "name of a variable, and the digest of its value: NAME:DIGEST"),
 ];
 
@@ -69,7 +72,7 @@ impl Fixture {
 
     /// Made by `--hold`; the others are the harness's own.
     pub fn is_held(self) -> bool {
-        !matches!(self, Fixture::Fd | Fixture::Env)
+        !matches!(self, Fixture::Fd | Fixture::Env | Fixture::SetUid)
     }
 }
 

@@ -23,10 +23,13 @@ use std::path::Path;
 use crate::fixture::{ALL, Fixture, names};
 use crate::objects::{self, ioctl};
 use crate::sys::{self, Arg, call, call_fd, n};
-use crate::{Errno, Facts};
+use crate::{Errno, Facts, exits};
 
 /// What `spare` holds when nobody has changed it.
 pub const SPARE: &[u8] = b"spare: this may be overwritten, cut, renamed; nothing of it is kept";
+
+/// The name of [`exits::program`]: the harness gives it away and makes it set-uid, if it can.
+pub const SET_UID: &str = "set-uid";
 
 /// The fixtures, alive.
 struct Held<'a> {
@@ -129,7 +132,7 @@ impl Held<'_> {
             Fixture::Queue => self.queue(),
             Fixture::Key => self.key(),
             Fixture::Terminal => self.terminal(),
-            Fixture::Fd | Fixture::Env => Err(Errno(libc::EINVAL)),
+            Fixture::Fd | Fixture::Env | Fixture::SetUid => Err(Errno(libc::EINVAL)),
         }
     }
 
@@ -139,6 +142,8 @@ impl Held<'_> {
         create(&self.dir.join("open"), 0o644, self.nonce.as_bytes())?;
         create(&self.dir.join("private"), 0o600, self.nonce.as_bytes())?;
         create(&self.dir.join("spare"), 0o644, SPARE)?;
+        // Written by this process, which makes no other: while one holds it for writing it cannot be run.
+        create(&self.dir.join(SET_UID), 0o755, &exits::program())?;
         Ok(self.dir.display().to_string())
     }
 
@@ -346,7 +351,7 @@ impl Held<'_> {
                 .kept
                 .iter()
                 .any(|fd| objects::terminal_size(fd.as_raw_fd()) == Ok(names::size(self.nonce)))),
-            Fixture::Fd | Fixture::Env => Err(Errno(libc::EINVAL)),
+            Fixture::Fd | Fixture::Env | Fixture::SetUid => Err(Errno(libc::EINVAL)),
         }
     }
 }

@@ -8,6 +8,8 @@
 
 pub mod errno;
 
+pub mod exits;
+
 pub mod facts;
 
 pub mod fixture;
@@ -54,6 +56,8 @@ pub struct Op {
     pub needs: &'static [Fixture],
     /// Whether it had an effect only the fixture knows: it counts.
     pub counted: bool,
+    /// Why `full` lets an attack through; the README tells them all.
+    pub open: Option<&'static str>,
 }
 
 /// An outcome, on whichever way it was reached: the error is one too, so that `?` ends an operation at the call that
@@ -82,8 +86,8 @@ impl Op {
         [id, title, call, safe, judged]: [&'static str; 5],
         run: fn(&Facts) -> Tried,
     ) -> Op {
-        let (kind, needs, counted) = (Kind::Attack, &[], false);
-        Op { id, title, group, call, safe, judged, run, kind, needs, counted }
+        let (kind, needs, counted, open) = (Kind::Attack, &[], false, None);
+        Op { id, title, group, call, safe, judged, run, kind, needs, counted, open }
     }
 
     pub(crate) const fn of(self, kind: Kind) -> Op {
@@ -96,6 +100,10 @@ impl Op {
 
     pub(crate) const fn needs(self, needs: &'static [Fixture]) -> Op {
         Op { needs, ..self }
+    }
+
+    pub(crate) const fn open(self, why: &'static str) -> Op {
+        Op { open: Some(why), ..self }
     }
 }
 

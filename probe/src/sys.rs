@@ -231,6 +231,14 @@ pub(crate) fn wait(pid: libc::pid_t) -> Result<End, Errno> {
     }
 }
 
+/// waitid(2) of a child: it has ended, and is kept to be looked at and waited for.
+pub(crate) fn wait_and_keep(pid: libc::pid_t) -> Result<(), Errno> {
+    let mut info = [0; size_of::<libc::siginfo_t>()];
+    let (this, how) = (Arg::N(libc::P_PID.into()), libc::WEXITED | libc::WNOWAIT);
+    let args = &mut [this, Arg::N(pid.into()), Arg::Out(&mut info), Arg::N(how.into()), Arg::N(0)];
+    call(libc::SYS_waitid, args).map(drop)
+}
+
 /// poll(2): which of them can be read, or have ended; none after `ms` milliseconds, -1: never.
 pub(crate) fn poll(fds: &[BorrowedFd<'_>], ms: c_int) -> Result<Vec<bool>, Errno> {
     let poll =

@@ -22,6 +22,7 @@ use crate::cmd::io_failure;
 use crate::error::Failure;
 use crate::plan;
 use crate::room;
+use crate::set_uid;
 use crate::sys;
 
 /// The number at which the control has the descriptor of [`Fixture::Fd`].
@@ -57,6 +58,7 @@ pub struct Fixtures {
     lost: Vec<Lost>,
     variable: Option<(OsString, OsString)>,
     file: Option<Arc<OwnedFd>>,
+    set_uid: Option<set_uid::Program>,
     program: Arc<OwnedFd>,
     holder: Child,
     asks: Option<ChildStdin>,
@@ -88,6 +90,7 @@ impl Fixtures {
             lost: Vec::new(),
             variable: None,
             file: None,
+            set_uid: None,
             program,
             holder,
             asks,
@@ -135,6 +138,17 @@ impl Fixtures {
             }
             None => self.lose(Fixture::Env, "this process has no variable of its own"),
         }
+        let program = match room_ids() {
+            Some(_) => set_uid::Program::given(&self.dir),
+            None => set_uid::Program::of_host(),
+        };
+        match program {
+            Ok(program) => {
+                self.places.insert(Fixture::SetUid, program.to_string());
+                self.set_uid = Some(program);
+            }
+            Err(e) => self.lose(Fixture::SetUid, &e.to_string()),
+        }
     }
 
     fn lose(&mut self, fixture: Fixture, why: &str) {
@@ -179,6 +193,9 @@ impl Fixtures {
         let key = need.key();
         if let Some(lost) = self.lost.iter().find(|lost| lost.fixture == need) {
             return Err(format!("fixture {key}: not made: {}", lost.why));
+        }
+        if let (Fixture::SetUid, Some(program)) = (need, &self.set_uid) {
+            return program.look().map(|()| 0).map_err(|e| format!("fixture {key}: dead: {e}"));
         }
         if !need.is_held() {
             return Ok(0);

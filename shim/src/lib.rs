@@ -60,6 +60,7 @@ pub mod lab;
 pub mod launcher;
 pub mod proof;
 pub mod report;
+pub mod set_uid;
 
 pub mod cli;
 pub mod cmd;

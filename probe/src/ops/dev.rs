@@ -4,7 +4,7 @@ use std::fs::{Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
-use super::{ANOTHER_FILE, doubt, happened, refused, sentinel};
+use super::{ANOTHER_FILE, doubt, happened, is_absent, refused, sentinel};
 use crate::objects::ioctl;
 use crate::sys::Arg;
 use crate::{Facts, Kind, Op, Outcome, Tried};
@@ -29,6 +29,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     row(["dev-kmsg", "open /dev/kmsg", r#"open("/dev/kmsg", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/kmsg", Some((1, 11)))),
     row(["dev-port", "open /dev/port", r#"open("/dev/port", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/port", Some((1, 4)))),
@@ -44,7 +45,7 @@ pub(super) const OPS: &[Op] = &[
     row(["dev-userfaultfd", "open /dev/userfaultfd", r#"open("/dev/userfaultfd", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/userfaultfd", None)),
     row(["dev-vsock", "open /dev/vsock", r#"open("/dev/vsock", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/vsock", None)),
     row(["dev-uinput", "open /dev/uinput", r#"open("/dev/uinput", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/uinput", Some((10, 223)))),
-    row(["dev-dri", "open /dev/dri/card0", r#"open("/dev/dri/card0", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/dri/card0", Some((226, 0)))),
+    row(["dev-dri", "open /dev/dri/renderD128", r#"open("/dev/dri/renderD128", O_RDONLY|O_NONBLOCK|O_NOCTTY); fstat"#, OPENS, DEVICE], |_| node("/dev/dri/renderD128", Some((226, 128)))),
     row(["dev-disk", "open the disk of the host", r#"open("/dev/{vda,sda,nvme0n1,xvda}", O_RDONLY|O_NONBLOCK)"#, "reads nothing", "what is open is a block device"], |_| disk()),
     row(["dev-entropy", "credit entropy", r#"open("/dev/urandom"); ioctl(RNDADDTOENTCNT, -1)"#, "a negative amount is refused", "EINVAL, which comes after the check of CAP_SYS_ADMIN"], |_| entropy()),
 ];
@@ -82,7 +83,7 @@ fn node(path: &str, number: Option<(u32, u32)>) -> Tried {
 const DISKS: &[&str] = &["/dev/vda", "/dev/sda", "/dev/nvme0n1", "/dev/xvda"];
 
 fn disk() -> Tried {
-    let there = DISKS.iter().find(|path| std::path::Path::new(path).exists());
+    let there = DISKS.iter().find(|path| !is_absent(path));
     let path = there.unwrap_or(&DISKS[0]);
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.map_err(|e| refused(path, e))?;

@@ -1,14 +1,16 @@
 //! Running what was written, and code that is data. execve(2), memfd_create(2), mmap(2), mprotect(2), proc_pid_mem(5).
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
-use super::{Made, doubt, happened, here};
-use crate::sys::{Arg, Mapping, call_fd};
-use crate::{Facts, Op, Outcome, Tried};
+use super::{Made, at, doubt, happened, here, refused};
+use crate::facts::{read_text, status_field};
+use crate::sys::{self, Arg, Mapping, call, call_fd};
+use crate::{Errno, Facts, Fixture, Op, Outcome, Tried};
 
 const fn row(texts: [&'static str; 5], run: fn(&Facts) -> Tried) -> Op {
     Op::attack("exec", texts, run)
@@ -18,12 +20,13 @@ const OWN: &str = "memory of this process only";
 
 #[rustfmt::skip] // a row a line
 pub(super) const OPS: &[Op] = &[
-    row(["exec-written",   "run a program just written", r#"write("/tmp/…"); chmod(0700); execve("/tmp/… --version")"#, "a copy of this program, removed", "it prints its version"], written),
-    row(["exec-memfd",     "run a program in memory",    r#"memfd_create; write; execve("/proc/self/fd/N --version")"#, "a copy of this program", "it prints its version"], in_memory),
-    row(["exec-script",    "run a script just written",  r##"write("/tmp/…", "#!/tmp/…"); execve"##,                     "the interpreter is a copy of this program", "it is run, and names the script in its complaint"], script),
-    row(["exec-rwx",       "map memory to write and run", "mmap(PROT_READ|PROT_WRITE|PROT_EXEC)",                      OWN, "it can be written"], rwx),
-    row(["exec-mprotect",  "make written memory code",   "mmap(PROT_WRITE); mprotect(PROT_READ|PROT_EXEC)",            OWN, "the kernel took both"], written_to_code),
+    row(["exec-written",   "run a program just written", r#"write("/tmp/…"); chmod(0700); execve("/tmp/… --version")"#, "a copy of this program, removed", "it prints its version"], written).open("an agent builds programs and runs them"),
+    row(["exec-memfd",     "run a program in memory",    r#"memfd_create; write; execve("/proc/self/fd/N --version")"#, "a copy of this program", "it prints its version"], in_memory).open("an agent builds programs; a memory file is a file of the room"),
+    row(["exec-script",    "run a script just written",  r##"write("/tmp/…", "#!/tmp/…"); execve"##,                     "the interpreter is a copy of this program", "it is run, and names the script in its complaint"], script).open("an agent writes scripts and runs them"),
+    row(["exec-rwx",       "map memory to write and run", "mmap(PROT_READ|PROT_WRITE|PROT_EXEC)",                      OWN, "it can be written"], rwx).open("interpreters make code at run time; --no-wx refuses it"),
+    row(["exec-mprotect",  "make written memory code",   "mmap(PROT_WRITE); mprotect(PROT_READ|PROT_EXEC)",            OWN, "the kernel took both"], written_to_code).open("interpreters make code at run time; --no-wx refuses it"),
     row(["exec-proc-mem",  "write past page protection", r#"mmap(PROT_READ); pwrite("/proc/self/mem")"#,               OWN, "the read-only page has the new bytes"], past_protection),
+    row(["exec-set-uid",   "run a set-uid program",      r#"fork; execve("SET-UID --version"); read "/proc/CHILD/status""#, "it does nothing but end; of an ordinary user, it says its version", "the child has the id of the program's owner, which is not the own"], set_uid).needs(&[Fixture::SetUid]),
     row(["exec-mmap-null", "map the page at address 0",  "mmap(0, 4096, MAP_FIXED)",                                   OWN, "the kernel took it"], null_page),
 ];
 
@@ -88,6 +91,49 @@ fn past_protection(_: &Facts) -> Tried {
     let memory = OpenOptions::new().write(true).open("/proc/self/mem")?;
     memory.write_all_at(b"past", page.address())?;
     happened(page.read() == *b"past")
+}
+
+/// A process that has ended keeps its ids until it is waited for.
+fn set_uid(facts: &Facts) -> Tried {
+    let place = at(facts, Fixture::SetUid)?;
+    let (path, owner) = place.rsplit_once(':').unwrap_or((place, ""));
+    let child = started(path)?;
+    let ended = sys::wait_and_keep(child);
+    let status = read_text(&format!("/proc/{child}/status"));
+    sys::wait(child).map_err(doubt("wait"))?;
+    ended.map_err(doubt("waitid"))?;
+    let status = status.map_err(doubt("status of the child"))?;
+    let own = call(libc::SYS_geteuid, &mut []).map_err(doubt("geteuid"))?.to_string();
+    let effective = status_field(&status, "Uid").and_then(|ids| ids.split_whitespace().nth(1));
+    match effective {
+        // In a user namespace the own id may have the owner's number: that is nothing gained.
+        Some(id) if id == owner && id != own => Ok(Outcome::ALLOWED),
+        Some(_) => Ok(Outcome::BLOCKED.note("run, with the own id")),
+        None => Ok(Outcome::INCONCLUSIVE.note("no id in the status of the child")),
+    }
+}
+
+/// By fork: std asks for clone3 first, and a filter's marked answer to that is none to execve.
+fn started(path: &str) -> Result<libc::pid_t, Outcome> {
+    let (mut failure, tell) = std::io::pipe().map_err(doubt("pipe"))?;
+    let nothing = Stdio::null;
+    let mut command = Command::new(path);
+    command.arg("--version").stdin(nothing()).stdout(nothing()).stderr(nothing());
+    let child = sys::fork(|| {
+        let Errno(errno) = command.exec().into();
+        i32::from((&tell).write_all(&errno.to_ne_bytes()).is_err())
+    });
+    let child = child.map_err(doubt("fork"))?;
+    drop(tell); // and the child's is closed when the program is run
+    let mut errno = Vec::new();
+    failure.read_to_end(&mut errno).map_err(doubt("read"))?;
+    match errno.try_into().map(i32::from_ne_bytes) {
+        Ok(errno) => {
+            sys::wait(child).map_err(doubt("wait"))?;
+            Err(refused(path, std::io::Error::from_raw_os_error(errno)))
+        }
+        Err(_) => Ok(child),
+    }
 }
 
 fn null_page(_: &Facts) -> Tried {

@@ -20,6 +20,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     Op {
         id: "fs-read-shadow",
@@ -32,6 +33,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     Op {
         id: "fs-write-root",
@@ -44,6 +46,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
 ];
 

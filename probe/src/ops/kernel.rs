@@ -39,7 +39,7 @@ pub(super) const OPS: &[Op] = &[
     row(["k-personality",    "turn address layout off",      "personality(ADDR_NO_RANDOMIZE)",        OWN, "personality(query) gives it back"], personality),
     row(["k-vmsplice",       "gift pages to a pipe",         "vmsplice(PIPE, 1 byte)",                "an own pipe", "the byte is read from the pipe"], vmsplice),
     row(["k-cachestat",      "page cache of a file",         r#"open("/proc/self/exe"); cachestat"#,   "only reads", "the kernel answers"], cachestat),
-    row(["k-mincore",        "residency of a file's pages",  r#"mmap("/proc/self/exe"); mincore"#,     "only reads", "the kernel answers"], mincore),
+    row(["k-mincore",        "residency of a file's pages",  r#"mmap("/proc/self/exe"); mincore"#,     "only reads", "the kernel answers"], mincore).open("of what it has mapped itself: allocators ask"),
     row(["k-mbind",          "memory policy",                "set_mempolicy(MPOL_DEFAULT)",           "sets the default", "the kernel took it"], |_| numbers(libc::SYS_set_mempolicy, &[0, 0, 0])),
     row(["k-migrate",        "move a process's pages",       "migrate_pages(0, 64, {0}, {0})",         "from a node to itself", "the kernel answers"], migrate),
     row(["k-quotactl",       "disk quotas",                  "quotactl_fd(/tmp, Q_GETQUOTA of root)",  "only reads", "ENOSYS or ESRCH of a disk without quotas, past the check: ENOTBLK, ENODEV"], quota),

@@ -19,6 +19,7 @@ pub(super) const OPS: &[Op] = &[Op {
     kind: Kind::Attack,
     needs: &[],
     counted: false,
+    open: None,
 }];
 
 const TMP: &str = "/tmp";

@@ -17,6 +17,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     Op {
         id: "net-connect-udp",
@@ -29,6 +30,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
 ];
 

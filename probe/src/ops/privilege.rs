@@ -38,7 +38,7 @@ pub(super) const OPS: &[Op] = &[
     row(["id-setuid-other", "become another user",          "setresuid(1, 1, 1)",        OWN, "geteuid says 1"], become_other),
     row(["id-setgid-0",     "become group root",            "setresgid(0, 0, 0)",        OWN, "getegid says 0; of the room's own user namespace: CONTAINED"], become_group),
     row(["id-setgroups",    "set supplementary groups",     "setgroups(1, {0})",         OWN, "getgroups gives it back"], groups),
-    row(["seccomp-listen",  "a filter with a listener",     "seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER)", "of this process only; allows everything", "a descriptor comes"], listener),
+    row(["seccomp-listen",  "a filter with a listener",     "seccomp(SECCOMP_SET_MODE_FILTER, NEW_LISTENER)", "of this process only; allows everything", "a descriptor comes"], listener).open("a filter can only tighten; its listener is the room's own"),
 ];
 
 fn unshare(flag: i32, kind: &str) -> Tried {

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::{NOT_COMPARED, NOT_PRESENT, at, doubt, happened, outside_file, seen, unless_own};
+use super::{
+    NOT_COMPARED, NOT_PRESENT, at, doubt, happened, is_absent, outside_file, seen, unless_own,
+};
 use crate::facts::{BOOT_ID, Pid2, proc_works, read_bounded, read_text};
 use crate::{Errno, Facts, Fixture, Kind, Op, Outcome, Tried, digest, pid_identity};
 
@@ -31,6 +33,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     row(["proc-1-root",        "read through /proc/1/root",   r#"open("/proc/1/root/DIR/open"); read"#,       READS, "the nonce is read back"], init_root).needs(&[Fixture::Dir]),
     row(["proc-1-environ",     "environment of PID 1",        r#"open("/proc/1/environ"); read"#,             READS, "it opens, and can be read"], |_| readable("/proc/1/environ")),
@@ -56,11 +59,11 @@ pub(super) const OPS: &[Op] = &[
     row(["proc-vmallocinfo",   "kernel allocations",          r#"open("/proc/vmallocinfo"); read 16 bytes"#,  READS, "bytes come"], |_| readable("/proc/vmallocinfo")),
     row(["proc-slabinfo",      "kernel slabs",                r#"open("/proc/slabinfo"); read 16 bytes"#,     READS, "bytes come"], |_| readable("/proc/slabinfo")),
     row(["proc-timer-list",    "kernel timers",               r#"open("/proc/timer_list"); read 16 bytes"#,   READS, "bytes come"], |_| readable("/proc/timer_list")),
-    row(["proc-boot-id",       "boot id of the host",         r#"open("/proc/sys/kernel/random/boot_id"); read"#, READS, SAME], |f| same(BOOT_ID, f.bootid.as_deref())),
-    row(["proc-cmdline",       "command line of the kernel",  r#"open("/proc/cmdline"); read"#,               READS, SAME], |f| same("/proc/cmdline", f.cmdline.as_deref())),
-    row(["proc-config",        "configuration of the kernel", r#"open("/proc/config.gz"); read 16 bytes"#,    READS, "bytes come"], |_| readable("/proc/config.gz")),
-    row(["proc-diskstats",     "disks of the host",           r#"open("/proc/diskstats"); read"#,             READS, "a disk is listed"], |_| listed("/proc/diskstats")),
-    row(["proc-interrupts",    "interrupts of the host",      r#"open("/proc/interrupts"); read"#,            READS, "a counter can be seen"], |_| told("/proc/interrupts", "CPU0")),
+    row(["proc-boot-id",       "boot id of the host",         r#"open("/proc/sys/kernel/random/boot_id"); read"#, READS, SAME], |f| same(BOOT_ID, f.bootid.as_deref())).open("not namespaced: tells one boot of the host from another"),
+    row(["proc-cmdline",       "command line of the kernel",  r#"open("/proc/cmdline"); read"#,               READS, SAME], |f| same("/proc/cmdline", f.cmdline.as_deref())).open("not namespaced: how the host was booted"),
+    row(["proc-config",        "configuration of the kernel", r#"open("/proc/config.gz"); read 16 bytes"#,    READS, "bytes come"], |_| readable("/proc/config.gz")).open("not namespaced: how the kernel was built"),
+    row(["proc-diskstats",     "disks of the host",           r#"open("/proc/diskstats"); read"#,             READS, "a disk is listed"], |_| listed("/proc/diskstats")).open("not namespaced: the host's disks and what they do"),
+    row(["proc-interrupts",    "interrupts of the host",      r#"open("/proc/interrupts"); read"#,            READS, "a counter can be seen"], |_| told("/proc/interrupts", "CPU0")).open("not namespaced: the host's devices and what they do"),
     row(["proc-net-host",      "connections of the host",     r#"open("/proc/net/tcp"); read"#,               READS, "the port of the fixture is in the list"], connections).needs(&[Fixture::Tcp]),
     row(["proc-net-unix",      "UNIX sockets of the host",    r#"open("/proc/net/unix"); read"#,              READS, "the name of the fixture is in the list"], unix_sockets).needs(&[Fixture::Abstract]),
     row(["proc-oom-adj",       "escape the OOM killer",       r#"write("/proc/self/oom_score_adj", "-1000")"#, "of this process only", "reads back -1000"], oom),
@@ -203,12 +206,18 @@ fn oom(_: &Facts) -> Tried {
     happened(fs::read_to_string(path).map_err(doubt("read back"))?.trim() == "-1000")
 }
 
-/// The hierarchy may be at the top, or beneath it beside those of v1.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The hierarchy may be at the top, or beneath it beside those of v1. Who may not list them is refused: only a list
+/// without it says that there is none.
 fn cgroup(name: &str) -> Tried {
-    let top = Path::new("/sys/fs/cgroup");
-    let beneath = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut found = std::iter::once(top.to_owned()).chain(beneath).map(|dir| dir.join(name));
-    match found.find(|path| path.exists()) {
+    let at_top = Path::new(CGROUPS).join(name);
+    if !is_absent(&at_top) {
+        return writable(&at_top.to_string_lossy(), None);
+    }
+    let beneath = fs::read_dir(CGROUPS).map_err(|e| super::refused(CGROUPS, e))?;
+    let mut found = beneath.flatten().map(|entry| entry.path().join(name));
+    match found.find(|path| !is_absent(path)) {
         Some(path) => writable(&path.to_string_lossy(), None),
         None => Ok(Outcome::BLOCKED.errno(Errno(libc::ENOENT)).note(NOT_PRESENT)),
     }

@@ -20,6 +20,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
     Op {
         id: "sig-kill-all",
@@ -32,6 +33,7 @@ pub(super) const OPS: &[Op] = &[
         kind: Kind::Attack,
         needs: &[],
         counted: false,
+        open: None,
     },
 ];
 

@@ -1,4 +1,8 @@
 //! Sockets of the harness outside of the room, and kinds of sockets. ip(7), unix(7), netlink(7), packet(7).
+//!
+//! A kind of socket is judged by what it is, wherever it is made: with a net namespace of its own a room may have raw
+//! sockets, and with them the code of the kernel behind them, which is one for all. CONTAINED is for what has an effect
+//! on an object: an address, a link.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
@@ -18,7 +22,8 @@ const fn row(texts: [&'static str; 5], run: fn(&Facts) -> Tried) -> Op {
 
 const ANSWER: &str = "the fixture answers the nonce";
 const FIXTURE: &str = "talks to a fixture only";
-const MAKES: &str = "sends and receives nothing, closes the socket at once";
+const MAKES: &str =
+    "sends and receives nothing, closes the socket at once; a module that it brings in stays";
 const TYPE: &str = "the socket says its type";
 
 #[rustfmt::skip] // a row a line
@@ -30,10 +35,10 @@ pub(super) const OPS: &[Op] = &[
     row(["net-metadata",      "route to cloud metadata",      "socket(SOCK_DGRAM); connect(169.254.169.254:80)",  ROUTE, PEER], |_| route([169, 254, 169, 254])),
     row(["net-lan",           "route to a private network",   "socket(SOCK_DGRAM); connect(10.0.0.1:53)",         ROUTE, PEER], |_| route([10, 0, 0, 1])),
     row(["net-multicast",     "route to a multicast group",   "socket(SOCK_DGRAM); connect(224.0.0.251:5353)",    ROUTE, PEER], |_| route([224, 0, 0, 251])),
-    row(["net-packet",        "socket PACKET",                "socket(AF_PACKET, SOCK_RAW, 0)",                   MAKES, TYPE], |f| family(f, libc::AF_PACKET, libc::SOCK_RAW, 0)),
-    row(["net-raw-tcp",       "socket RAW TCP",               "socket(AF_INET, SOCK_RAW, IPPROTO_TCP)",           MAKES, TYPE], |f| family(f, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP)),
-    row(["net-raw6",          "socket RAW ICMPv6",            "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6)",       MAKES, TYPE], |f| family(f, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
-    row(["net-ping",          "socket DGRAM ICMP",            "socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)",        MAKES, TYPE], |f| family(f, libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)),
+    row(["net-packet",        "socket PACKET",                "socket(AF_PACKET, SOCK_RAW, 0)",                   MAKES, TYPE], |_| kind(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+    row(["net-raw-tcp",       "socket RAW TCP",               "socket(AF_INET, SOCK_RAW, IPPROTO_TCP)",           MAKES, TYPE], |_| kind(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_TCP)),
+    row(["net-raw6",          "socket RAW ICMPv6",            "socket(AF_INET6, SOCK_RAW, IPPROTO_ICMPV6)",       MAKES, TYPE], |_| kind(libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_ICMPV6)),
+    row(["net-ping",          "socket DGRAM ICMP",            "socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)",        MAKES, TYPE], |_| kind(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)),
     row(["net-mptcp",         "socket MPTCP",                 "socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP)",      MAKES, TYPE], |_| kind(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)),
     row(["net-sctp",          "socket SCTP",                  "socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP)",       MAKES, TYPE], |_| kind(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP)),
     row(["net-udplite",       "socket UDP-Lite",              "socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE)",     MAKES, TYPE], |_| kind(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE)),
@@ -54,9 +59,9 @@ pub(super) const OPS: &[Op] = &[
     row(["net-bind-low",      "bind a low port",              "socket(SOCK_STREAM); bind(127.0.0.1:1)",           "does not listen, closes at once", "getsockname gives it back; in the room's own net namespace: CONTAINED"], bind_low),
     row(["net-so-mark",       "mark packets",                 "setsockopt(SO_MARK, 1)",                           "of a socket that sends nothing", "getsockopt gives it back"], mark),
     row(["net-filter",        "BPF on a socket",              "setsockopt(SO_ATTACH_FILTER)",                     "of a socket that receives nothing", "the kernel took the program"], filter),
-    row(["net-unix-oob",      "urgent data on a UNIX socket", "socketpair(AF_UNIX); send(MSG_OOB); recv(MSG_OOB)", "between two ends of this process", "the byte comes"], urgent),
+    row(["net-unix-oob",      "urgent data on a UNIX socket", "socketpair(AF_UNIX); send(MSG_OOB); recv(MSG_OOB)", "between two ends of this process", "the byte comes"], urgent).open("an argument of calls that every program makes"),
     row(["net-ktls",          "TLS in the kernel",            r#"connect; setsockopt(TCP_ULP, "tls")"#,           "between two ends of this process", "the kernel took it"], tls),
-    row(["net-zerocopy",      "send without a copy",          "setsockopt(SO_ZEROCOPY, 1)",                       "of a socket that sends nothing", "the kernel took it"], zerocopy),
+    row(["net-zerocopy",      "send without a copy",          "setsockopt(SO_ZEROCOPY, 1)",                       "of a socket that sends nothing", "the kernel took it"], zerocopy).open("an option of sockets that every program has"),
     row(["net-link-flags",    "set flags of lo",              "ioctl(SIOCGIFFLAGS, lo); ioctl(SIOCSIFFLAGS)",     "sets the flags that it has", "the kernel took them; in the room's own net namespace: CONTAINED"], flags),
 ];
 
@@ -116,13 +121,6 @@ fn route(to: [u8; 4]) -> Tried {
 fn kind(family: i32, kind: i32, protocol: i32) -> Tried {
     let socket = sys::socket(family, kind, protocol)?;
     happened(sys::socket_type(socket.as_fd()) == Ok(kind))
-}
-
-/// Of a net namespace of the room's own it reaches nothing of the host.
-fn family(facts: &Facts, family: i32, kind_: i32, protocol: i32) -> Tried {
-    let outcome = kind(family, kind_, protocol)?;
-    let own = unless_own(facts.netns, "net");
-    Ok(if outcome == Outcome::ALLOWED { own } else { outcome })
 }
 
 /// struct nlmsghdr: length, type, flags, sequence, port; then what is asked.
