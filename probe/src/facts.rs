@@ -41,10 +41,16 @@ pub struct Facts {
     pub netns: Option<u64>,
     /// [`digest`] of the host's name.
     pub hostname: Option<String>,
-    /// [`digest`] of the kernel's boot id.
-    pub bootid: Option<String>,
-    /// [`digest`] of the kernel's command line.
-    pub cmdline: Option<String>,
+    /// Inode number of its ipc namespace.
+    pub ipcns: Option<u64>,
+    /// Inode number of its uts namespace.
+    pub utsns: Option<u64>,
+    /// Inode number of its cgroup namespace.
+    pub cgroupns: Option<u64>,
+    /// The longest path in its `/proc/self/cgroup`.
+    pub cgroup: Option<String>,
+    /// What its [`FILES`] say, by key.
+    pub files: BTreeMap<&'static str, String>,
     /// Word that every fixture holds: 16 hex digits.
     pub nonce: Option<String>,
     /// Where the fixtures are, [`Fixture`] by fixture.
@@ -62,10 +68,75 @@ pub const KEYS: &[(&str, &str)] = &[
     ("userns", "inode number of the host's user namespace"),
     ("netns",  "inode number of the host's network namespace"),
     ("hostname", "digest of the host's name"),
+    ("ipcns",  "inode number of the host's ipc namespace"),
+    ("utsns",  "inode number of the host's uts namespace"),
+    ("cgroupns", "inode number of the host's cgroup namespace"),
+    ("cgroup", "longest path in the harness's /proc/self/cgroup"),
     ("bootid", "digest of the kernel's boot id"),
     ("cmdline", "digest of the kernel's command line"),
+    ("init",   "digest of the command line of the host's PID 1"),
+    ("version", "digest of /proc/version"),
+    ("cpuinfo", "digest of the models in /proc/cpuinfo"),
+    ("meminfo", "digest of MemTotal in /proc/meminfo"),
+    ("zoneinfo", "digest of the zones in /proc/zoneinfo and their size"),
+    ("partitions", "digest of /proc/partitions"),
+    ("forks",  "processes that were made so far, of /proc/stat"),
+    ("faults", "page faults so far, of /proc/vmstat"),
     ("nonce",  "word that every fixture outside of the room holds: 16 hex digits"),
 ];
+
+/// A file of which every process of a host reads the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Of the fact.
+    pub key: &'static str,
+    /// The file.
+    pub path: &'static str,
+    /// How the lines start that count; none: all of them.
+    pub lines: &'static [&'static str],
+    /// The line holds a number that only grows; else the lines stay as they are.
+    pub grows: bool,
+}
+
+const fn known(key: &'static str, path: &'static str, lines: &'static [&'static str]) -> Known {
+    Known { key, path, lines, grows: false }
+}
+
+#[rustfmt::skip] // a row a line
+pub(crate) const FILES: &[Known] = &[
+    known("bootid",     "/proc/sys/kernel/random/boot_id", &[]), // until the next boot. random(4)
+    known("cmdline",    "/proc/cmdline",    &[]),
+    known("init",       "/proc/1/cmdline",  &[]),
+    known("version",    "/proc/version",    &[]),
+    known("cpuinfo",    "/proc/cpuinfo",    &["processor", "model name"]),
+    known("meminfo",    "/proc/meminfo",    &["MemTotal:"]),
+    known("zoneinfo",   "/proc/zoneinfo",   &["Node", "        spanned"]),
+    known("partitions", "/proc/partitions", &[]),
+    Known { grows: true, ..known("forks",  "/proc/stat",   &["processes "]) },
+    Known { grows: true, ..known("faults", "/proc/vmstat", &["pgfault "]) },
+];
+
+impl Known {
+    /// What it says here, as the value of a fact; `None`: nothing.
+    pub fn read(&self) -> io::Result<Option<String>> {
+        let text = read_text(self.path)?;
+        let counts = |line: &&str| self.lines.iter().any(|start| line.starts_with(start));
+        let lines: Vec<&str> = match self.lines {
+            [] => vec![text.as_str()],
+            _ => text.lines().filter(counts).collect(),
+        };
+        let said = lines.join("\n");
+        Ok(match (said.trim().is_empty(), self.grows) {
+            (true, _) => None,
+            (_, true) => said.split(' ').nth(1).map(str::to_owned),
+            (_, false) => Some(digest(said.as_bytes())),
+        })
+    }
+
+    fn parse(&self, value: &str) -> Result<String, String> {
+        if self.grows { parse_number(value).map(|n| n.to_string()) } else { parse_digest(value) }
+    }
+}
 
 impl Facts {
     /// Takes one `KEY=VALUE`. Refuses unknown keys, malformed values and a key given twice.
@@ -76,14 +147,22 @@ impl Facts {
             "passwd" => self.passwd.replace(parse_digest(value)?).is_some(),
             "shadow" => self.shadow.replace(parse_digest(value)?).is_some(),
             "pid2" => self.pid2.replace(parse_pid2(value)?).is_some(),
-            "mntns" => self.mntns.replace(parse_inode(value)?).is_some(),
-            "pidns" => self.pidns.replace(parse_inode(value)?).is_some(),
-            "userns" => self.userns.replace(parse_inode(value)?).is_some(),
-            "netns" => self.netns.replace(parse_inode(value)?).is_some(),
+            "mntns" => self.mntns.replace(parse_number(value)?).is_some(),
+            "pidns" => self.pidns.replace(parse_number(value)?).is_some(),
+            "userns" => self.userns.replace(parse_number(value)?).is_some(),
+            "netns" => self.netns.replace(parse_number(value)?).is_some(),
             "hostname" => self.hostname.replace(parse_digest(value)?).is_some(),
-            "bootid" => self.bootid.replace(parse_digest(value)?).is_some(),
-            "cmdline" => self.cmdline.replace(parse_digest(value)?).is_some(),
+            "ipcns" => self.ipcns.replace(parse_number(value)?).is_some(),
+            "utsns" => self.utsns.replace(parse_number(value)?).is_some(),
+            "cgroupns" => self.cgroupns.replace(parse_number(value)?).is_some(),
+            "cgroup" if !value.starts_with('/') => {
+                return Err(format!("fact value {value:?}: not a path"));
+            }
+            "cgroup" => self.cgroup.replace(value.to_owned()).is_some(),
             "nonce" => self.nonce.replace(parse_digest(value)?).is_some(),
+            _ if let Some(known) = FILES.iter().find(|known| known.key == key) => {
+                self.files.insert(known.key, known.parse(value)?).is_some()
+            }
             _ => match Fixture::of_key(key) {
                 Some(_) if value.is_empty() => return Err(format!("fact {key}: empty")),
                 Some(fixture) => self.fixtures.insert(fixture, value.to_owned()).is_some(),
@@ -108,12 +187,15 @@ impl Facts {
             ("userns", self.userns.map(|inode| inode.to_string())),
             ("netns", self.netns.map(|inode| inode.to_string())),
             ("hostname", self.hostname.clone()),
-            ("bootid", self.bootid.clone()),
-            ("cmdline", self.cmdline.clone()),
+            ("ipcns", self.ipcns.map(|inode| inode.to_string())),
+            ("utsns", self.utsns.map(|inode| inode.to_string())),
+            ("cgroupns", self.cgroupns.map(|inode| inode.to_string())),
+            ("cgroup", self.cgroup.clone()),
             ("nonce", self.nonce.clone()),
         ];
         let fixtures = self.fixtures.iter().map(|(at, value)| (at.key(), Some(value.clone())));
-        let values = values.into_iter().chain(fixtures);
+        let files = self.files.iter().map(|(key, value)| (*key, Some(value.clone())));
+        let values = values.into_iter().chain(files).chain(fixtures);
         let known = values.filter_map(|(key, value)| Some(format!("{key}={}", value?)));
         known.flat_map(|fact| ["--fact".into(), fact.into()]).collect()
     }
@@ -133,9 +215,9 @@ fn parse_digest(value: &str) -> Result<String, String> {
     Err(format!("fact value {value:?}: not 16 lower-case hex digits"))
 }
 
-fn parse_inode(value: &str) -> Result<u64, String> {
-    let inode = value.parse().ok().filter(|inode: &u64| *inode != 0 && inode.to_string() == value);
-    inode.ok_or_else(|| format!("fact value {value:?}: not an inode number"))
+fn parse_number(value: &str) -> Result<u64, String> {
+    let number = value.parse().ok().filter(|n: &u64| *n != 0 && n.to_string() == value);
+    number.ok_or_else(|| format!("fact value {value:?}: not a number"))
 }
 
 fn parse_pid2(value: &str) -> Result<Pid2, String> {
@@ -165,14 +247,20 @@ pub fn host_facts() -> Facts {
         userns: ns_inode("user"),
         netns: ns_inode("net"),
         hostname: sys::hostname().ok().map(|name| digest(name.as_bytes())),
-        bootid: file(BOOT_ID),
-        cmdline: file("/proc/cmdline"),
+        ipcns: ns_inode("ipc"),
+        utsns: ns_inode("uts"),
+        cgroupns: ns_inode("cgroup"),
+        cgroup: cgroups().ok().and_then(|paths| paths.into_iter().max_by_key(String::len)),
+        files: FILES.iter().filter_map(|f| Some((f.key, f.read().ok()??))).collect(),
         ..Facts::default()
     }
 }
 
-/// The same for every process until the next boot. random(4).
-pub(crate) const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Where this process is in each hierarchy: the third field. cgroups(7).
+pub(crate) fn cgroups() -> io::Result<Vec<String>> {
+    let text = read_text("/proc/self/cgroup")?;
+    Ok(text.lines().filter_map(|line| Some(line.splitn(3, ':').nth(2)?.to_owned())).collect())
+}
 
 /// FNV-1a, 64 bits, as 16 lower-case hex digits: tells files apart, hides nothing and stops no forger.
 /// <http://www.isthe.com/chongo/tech/comp/fnv/>

@@ -14,7 +14,7 @@ pub enum Fixture {
     Abstract,
     /// A listening UNIX socket in a directory.
     Socket,
-    /// A process of the room's id, which counts SIGUSR1.
+    /// A process of the room's id, which counts SIGUSR1 and holds a lock.
     Victim,
     /// System V shared memory.
     Shm,
@@ -34,6 +34,8 @@ pub enum Fixture {
     Fd,
     /// A variable of the harness.
     Env,
+    /// A controlling terminal.
+    Tty,
     /// A set-uid program of another user.
     SetUid,
 }
@@ -55,6 +57,7 @@ pub const ALL: &[(Fixture, &str, &str)] = &[
     (Fixture::Key,      "key",      "serial number of a key that holds the nonce"),
     (Fixture::Terminal, "terminal", "path and size of a terminal: PATH:ROWSxCOLUMNS"),
     (Fixture::Fd,       "fd",       "number of a descriptor: the file open of `dir`"),
+    (Fixture::Tty,      "tty",      "number of a descriptor: the controlling terminal, where it was handed in"),
     (Fixture::SetUid,   "set-uid",  "path of a set-uid program, and the id of its owner: PATH:UID"),
     (Fixture::Env,      "env",      "name of a variable, and the digest of its value: NAME:DIGEST"),
 ];
@@ -72,7 +75,7 @@ impl Fixture {
 
     /// Made by `--hold`; the others are the harness's own.
     pub fn is_held(self) -> bool {
-        !matches!(self, Fixture::Fd | Fixture::Env | Fixture::SetUid)
+        !matches!(self, Fixture::Fd | Fixture::Env | Fixture::Tty | Fixture::SetUid)
     }
 }
 

@@ -121,6 +121,10 @@ impl Held<'_> {
                 Ok(path)
             }
             Fixture::Victim => {
+                let locked =
+                    call_fd(libc::SYS_memfd_create, &mut [Arg::Text(c"locked"), Arg::N(1)])?;
+                call(libc::SYS_flock, &mut [n(&locked), Arg::N(libc::LOCK_EX.into())])?;
+                self.kept.push(locked);
                 Ok(format!("{}/{}", std::process::id(), self.nonce.as_ptr() as usize))
             }
             Fixture::Shm | Fixture::Sem | Fixture::Msg => self.system_v(fixture),
@@ -132,7 +136,7 @@ impl Held<'_> {
             Fixture::Queue => self.queue(),
             Fixture::Key => self.key(),
             Fixture::Terminal => self.terminal(),
-            Fixture::Fd | Fixture::Env | Fixture::SetUid => Err(Errno(libc::EINVAL)),
+            Fixture::Fd | Fixture::Env | Fixture::Tty | Fixture::SetUid => Err(Errno(libc::EINVAL)),
         }
     }
 
@@ -351,7 +355,7 @@ impl Held<'_> {
                 .kept
                 .iter()
                 .any(|fd| objects::terminal_size(fd.as_raw_fd()) == Ok(names::size(self.nonce)))),
-            Fixture::Fd | Fixture::Env | Fixture::SetUid => Err(Errno(libc::EINVAL)),
+            Fixture::Fd | Fixture::Env | Fixture::Tty | Fixture::SetUid => Err(Errno(libc::EINVAL)),
         }
     }
 }

@@ -138,6 +138,7 @@ impl Fixtures {
             }
             None => self.lose(Fixture::Env, "this process has no variable of its own"),
         }
+        self.places.insert(Fixture::Tty, "0".to_owned()); // made with the control itself
         let program = match room_ids() {
             Some(_) => set_uid::Program::given(&self.dir),
             None => set_uid::Program::of_host(),

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,14 +15,13 @@ use agent_init::layers::Layers;
 use agent_probe::record::Record;
 use agent_probe::{Fixture, Kind, Op, Outcome, Verdict, host_facts};
 
-use crate::cmd::io_failure;
 use crate::error::{At, Failure};
 use crate::fixture::{self, Fixtures, Lost};
 use crate::limits::Resource;
 use crate::plan;
 use crate::profile::{self, Profile};
 use crate::sys::{self, End};
-use crate::{Sandbox, image};
+use crate::{Sandbox, Stdio, image, tty};
 
 /// Where an operation is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,7 +180,9 @@ impl Lab {
         // An experiment is about layers: without a cgroup, which would take its time.
         let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe")
             .bare()
-            .limit(Resource::Memory, None);
+            .limit(Resource::Memory, None)
+            .stdio(0, Stdio::Null)
+            .stdio(2, Stdio::Null);
         match setup {
             Setup::Room(layers) => sandbox.layers(layers),
             Setup::Marked(layers) => sandbox.layers(layers).marked(true),
@@ -195,7 +195,7 @@ impl Lab {
     /// standard output. A pipe holds it: who writes more than 64 KiB waits, and runs into the limit.
     fn output(&self, sandbox: Sandbox) -> Result<(Option<End>, Vec<u8>), Failure> {
         let (output, end) = sys::pipe().at(Step::PROBE, "pipe2", "")?;
-        let sandbox = sandbox.stdio(0, null()?).stdio(1, end).stdio(2, null()?);
+        let sandbox = sandbox.stdio(1, end);
         let mut child = sandbox.spawn()?;
         drop(sandbox); // and our copy of the writing end with it
         let ended = child.wait_for(LIMIT)?;
@@ -214,7 +214,9 @@ fn unlimited(sandbox: Sandbox, op: &Op, setup: Setup) -> Sandbox {
     if op.kind != Kind::Hygiene || !is_control(setup) {
         return sandbox;
     }
-    sandbox.limit(Resource::OpenFiles, None).limit(Resource::FileSize, None)
+    let mut sandbox = sandbox.limit(Resource::OpenFiles, None).limit(Resource::FileSize, None);
+    sandbox.spec().limits.leave_out_fixed();
+    sandbox
 }
 
 /// No layer stands between a room and what the harness hands in: the same.
@@ -232,6 +234,9 @@ fn handed_in(sandbox: Sandbox, op: &Op, setup: Setup, fixtures: &Fixtures) -> Sa
         && let Some((name, value)) = fixtures.variable()
     {
         sandbox = sandbox.env(name, value);
+    }
+    if op.needs.contains(&Fixture::Tty) {
+        sandbox = sandbox.stdio(0, Stdio::Inherit).terminal(tty::Setup::default());
     }
     sandbox
 }
@@ -262,11 +267,6 @@ fn what_is_there(pipe: &OwnedFd) -> Result<Vec<u8>, Failure> {
         }
     }
     Ok(text)
-}
-
-fn null() -> Result<OwnedFd, Failure> {
-    let file = File::options().read(true).write(true).open("/dev/null");
-    file.map(OwnedFd::from).map_err(|e| io_failure(&e, "open", "/dev/null"))
 }
 
 impl Experiments for Lab {

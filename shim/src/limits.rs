@@ -120,13 +120,13 @@ pub struct Limit {
     pub asked: bool,
 }
 
-/// All limits of a room.
+/// All limits of a room: those of [`TABLE`], and [`room::RLIMITS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits([Limit; LIMITS]);
+pub struct Limits([Limit; LIMITS], &'static [(u32, u64)]);
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits(TABLE.map(|row| Limit { most: row.default, asked: false }))
+        Limits(TABLE.map(|row| Limit { most: row.default, asked: false }), room::RLIMITS)
     }
 }
 
@@ -159,6 +159,11 @@ impl Limits {
         if let Some(limit) = self.0.get_mut(resource as usize) {
             *limit = Limit { most: most.map(|n| n.max(least)), asked: true };
         }
+    }
+
+    /// Without [`room::RLIMITS`]: for the control of an experiment about them, never for a room.
+    pub(crate) fn leave_out_fixed(&mut self) {
+        self.1 = &[];
     }
 
     /// The same as a user writes it. The error says what is wrong with the text.
@@ -250,7 +255,7 @@ impl InForce {
     /// Makes the room's group and decides the rest. What was asked for and cannot be had ends the
     /// launch here, unless best effort is enough.
     pub fn of(plan: &Plan) -> Result<InForce, Failure> {
-        let mut all = InForce { rlimits: room::RLIMITS.to_vec(), ..InForce::default() };
+        let mut all = InForce { rlimits: plan.limits.1.to_vec(), ..InForce::default() };
         // The control of an experiment is no room.
         let wants = if plan.identity == Identity::RealRoot { Vec::new() } else { wants(plan) };
         let outcomes = if wants.is_empty() {

@@ -2,8 +2,8 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
@@ -25,6 +25,7 @@ pub(super) const OPS: &[Op] = &[
     row(["exec-script",    "run a script just written",  r##"write("/tmp/…", "#!/tmp/…"); execve"##,                     "the interpreter is a copy of this program", "it is run, and names the script in its complaint"], script).open("an agent writes scripts and runs them"),
     row(["exec-rwx",       "map memory to write and run", "mmap(PROT_READ|PROT_WRITE|PROT_EXEC)",                      OWN, "it can be written"], rwx).open("interpreters make code at run time; --no-wx refuses it"),
     row(["exec-mprotect",  "make written memory code",   "mmap(PROT_WRITE); mprotect(PROT_READ|PROT_EXEC)",            OWN, "the kernel took both"], written_to_code).open("interpreters make code at run time; --no-wx refuses it"),
+    row(["exec-map-file",  "map a written file as code", r#"write("/tmp/…"); mmap(PROT_READ|PROT_EXEC)"#,              "a file of mode 0600, removed", "the kernel took it, and the bytes are there"], file_as_code).open("a loader maps libraries so, and needs no right to execute them"),
     row(["exec-proc-mem",  "write past page protection", r#"mmap(PROT_READ); pwrite("/proc/self/mem")"#,               OWN, "the read-only page has the new bytes"], past_protection),
     row(["exec-set-uid",   "run a set-uid program",      r#"fork; execve("SET-UID --version"); read "/proc/CHILD/status""#, "it does nothing but end; of an ordinary user, it says its version", "the child has the id of the program's owner, which is not the own"], set_uid).needs(&[Fixture::SetUid]),
     row(["exec-mmap-null", "map the page at address 0",  "mmap(0, 4096, MAP_FIXED)",                                   OWN, "the kernel took it"], null_page),
@@ -83,6 +84,15 @@ fn written_to_code(_: &Facts) -> Tried {
         Mapping::new(4096, libc::PROT_READ | libc::PROT_WRITE, None).map_err(doubt("mmap"))?;
     page.write(b"\xc3");
     page.protect(libc::PROT_READ | libc::PROT_EXEC)?;
+    happened(page.read() == *b"\xc3")
+}
+
+fn file_as_code(_: &Facts) -> Tried {
+    let made = Made(here("code"));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&made.0);
+    let mut file = file.map_err(doubt("create"))?;
+    file.write_all(b"\xc3").map_err(doubt("write"))?;
+    let page = Mapping::new(4096, libc::PROT_READ | libc::PROT_EXEC, Some(file.as_fd()))?;
     happened(page.read() == *b"\xc3")
 }
 

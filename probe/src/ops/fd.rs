@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use super::{at, number, seen};
+use super::{at, number, outside_file, seen};
 use crate::sys::{Arg, call};
 use crate::{Errno, Facts, Fixture, Kind, Op, Outcome, Tried, digest};
 
@@ -18,6 +18,7 @@ pub(super) const OPS: &[Op] = &[
     row(["fd-inherited", "a descriptor of the harness",     "pread64(FD)",                                READS, "the nonce is read back"], inherited).needs(&[Fixture::Dir, Fixture::Fd]),
     row(["fd-reopen",    "reopen a descriptor",             r#"open("/proc/self/fd/FD"); read"#,           READS, "the nonce is read back"], reopen).needs(&[Fixture::Dir, Fixture::Fd]),
     row(["fd-scan",      "descriptors past 2",              "fcntl(3 … 1023, F_GETFD)",                   READS, "one is open"], scan).needs(&[Fixture::Fd]),
+    row(["fd-cwd",       "leave by the start directory",    r#"open("../../…/DIR/open"); read"#,           READS, "the nonce is read back"], from_start).of(Kind::Attack).needs(&[Fixture::Dir]),
     row(["env-inherited", "a variable of the harness",      "getenv(NAME)",                               READS, "its value has the digest of the fixture"], variable).needs(&[Fixture::Env]),
 ];
 
@@ -39,6 +40,12 @@ fn scan(_: &Facts) -> Tried {
         Some(fd) => Ok(Outcome::ALLOWED.note(format!("{fd}"))),
         None => Err(Errno(libc::EBADF).into()),
     }
+}
+
+/// Where it was started may lie outside of its root: CVE-2024-21626.
+fn from_start(facts: &Facts) -> Tried {
+    let file = outside_file(facts, "open")?;
+    seen(facts, &fs::read(format!(".{}{}", "/..".repeat(64), file.display()))?)
 }
 
 fn variable(facts: &Facts) -> Tried {

@@ -37,6 +37,7 @@ pub(super) const OPS: &[Op] = &[
     row(["k-ioperm",         "one port of the machine",      "ioperm(0x80, 1, 1)",                    "touches no port", "the kernel granted it"], |_| numbers(libc::SYS_ioperm, &[0x80, 1, 1])),
     row(["k-modify-ldt",     "segments of old programs",     "modify_ldt(read)",                      "only reads", "the kernel answers"], ldt),
     row(["k-personality",    "turn address layout off",      "personality(ADDR_NO_RANDOMIZE)",        OWN, "personality(query) gives it back"], personality),
+    row(["k-prctl-mm",       "rewrite the own memory map",   "prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE)",  "only asks", "a size comes"], memory_map),
     row(["k-vmsplice",       "gift pages to a pipe",         "vmsplice(PIPE, 1 byte)",                "an own pipe", "the byte is read from the pipe"], vmsplice),
     row(["k-cachestat",      "page cache of a file",         r#"open("/proc/self/exe"); cachestat"#,   "only reads", "the kernel answers"], cachestat),
     row(["k-mincore",        "residency of a file's pages",  r#"mmap("/proc/self/exe"); mincore"#,     "only reads", "the kernel answers"], mincore).open("of what it has mapped itself: allocators ask"),
@@ -117,6 +118,14 @@ fn personality(_: &Facts) -> Tried {
     call(libc::SYS_personality, &mut [Arg::N(set)])?;
     let now = call(libc::SYS_personality, &mut [Arg::N(0xffff_ffff)]).map_err(doubt("query"))?;
     happened(now & set != 0)
+}
+
+/// PR_SET_MM 35, PR_SET_MM_MAP_SIZE 15: of the struct that PR_SET_MM_MAP takes.
+fn memory_map(_: &Facts) -> Tried {
+    let mut size = [0; 4];
+    let args = &mut [Arg::N(35), Arg::N(15), Arg::Out(&mut size), Arg::N(0), Arg::N(0)];
+    call(libc::SYS_prctl, args)?;
+    happened(size != [0; 4])
 }
 
 fn vmsplice(_: &Facts) -> Tried {

@@ -8,8 +8,8 @@ use std::path::Path;
 use super::{
     NOT_COMPARED, NOT_PRESENT, at, doubt, happened, is_absent, outside_file, seen, unless_own,
 };
-use crate::facts::{BOOT_ID, Pid2, proc_works, read_bounded, read_text};
-use crate::{Errno, Facts, Fixture, Kind, Op, Outcome, Tried, digest, pid_identity};
+use crate::facts::{FILES, Pid2, cgroups, proc_works, read_text};
+use crate::{Errno, Facts, Fixture, Kind, Op, Outcome, Tried, Verdict, pid_identity};
 
 const READS: &str = "only reads";
 const OPENS: &str = "opens without O_TRUNC, and writes nothing";
@@ -59,15 +59,30 @@ pub(super) const OPS: &[Op] = &[
     row(["proc-vmallocinfo",   "kernel allocations",          r#"open("/proc/vmallocinfo"); read 16 bytes"#,  READS, "bytes come"], |_| readable("/proc/vmallocinfo")),
     row(["proc-slabinfo",      "kernel slabs",                r#"open("/proc/slabinfo"); read 16 bytes"#,     READS, "bytes come"], |_| readable("/proc/slabinfo")),
     row(["proc-timer-list",    "kernel timers",               r#"open("/proc/timer_list"); read 16 bytes"#,   READS, "bytes come"], |_| readable("/proc/timer_list")),
-    row(["proc-boot-id",       "boot id of the host",         r#"open("/proc/sys/kernel/random/boot_id"); read"#, READS, SAME], |f| same(BOOT_ID, f.bootid.as_deref())).open("not namespaced: tells one boot of the host from another"),
-    row(["proc-cmdline",       "command line of the kernel",  r#"open("/proc/cmdline"); read"#,               READS, SAME], |f| same("/proc/cmdline", f.cmdline.as_deref())).open("not namespaced: how the host was booted"),
+    row(["proc-boot-id",       "boot id of the host",         r#"open("/proc/sys/kernel/random/boot_id"); read"#, READS, SAME], |f| known(f, "bootid")).open("not namespaced: tells one boot of the host from another"),
+    row(["proc-cmdline",       "command line of the kernel",  r#"open("/proc/cmdline"); read"#,               READS, SAME], |f| known(f, "cmdline")).open("not namespaced: how the host was booted"),
     row(["proc-config",        "configuration of the kernel", r#"open("/proc/config.gz"); read 16 bytes"#,    READS, "bytes come"], |_| readable("/proc/config.gz")).open("not namespaced: how the kernel was built"),
     row(["proc-diskstats",     "disks of the host",           r#"open("/proc/diskstats"); read"#,             READS, "a disk is listed"], |_| listed("/proc/diskstats")).open("not namespaced: the host's disks and what they do"),
     row(["proc-interrupts",    "interrupts of the host",      r#"open("/proc/interrupts"); read"#,            READS, "a counter can be seen"], |_| told("/proc/interrupts", "CPU0")).open("not namespaced: the host's devices and what they do"),
+    row(["proc-version",       "build of the kernel",         r#"open("/proc/version"); read"#,               READS, SAME], |f| known(f, "version")).open("not namespaced: uname tells it too"),
+    row(["proc-cpuinfo",       "processors of the host",      r#"open("/proc/cpuinfo"); read"#,               READS, "the processors are those of the host"], |f| known(f, "cpuinfo")).open("not namespaced: programs ask how many there are; cpuid tells the model"),
+    row(["proc-meminfo",       "memory of the host",          r#"open("/proc/meminfo"); read"#,               READS, "MemTotal is that of the host"], |f| known(f, "meminfo")).open("not namespaced: allocators and free(1) ask; sysinfo tells it too"),
+    row(["proc-zoneinfo",      "memory zones of the host",    r#"open("/proc/zoneinfo"); read"#,              READS, "nodes and the size of zones are those of the host"], |f| known(f, "zoneinfo")).open("not namespaced: how full each node of the host is"),
+    row(["proc-partitions",    "partitions of the host",      r#"open("/proc/partitions"); read"#,            READS, SAME], |f| known(f, "partitions")).open("not namespaced: names and sizes of the host's disks"),
+    row(["proc-stat",          "what the processors do",      r#"open("/proc/stat"); read"#,                  READS, "the count of processes made goes on from the host's"], |f| known(f, "forks")).open("not namespaced: load of the host, how many processes it makes"),
+    row(["proc-vmstat",        "what the memory does",        r#"open("/proc/vmstat"); read"#,                READS, "the count of page faults goes on from the host's"], |f| known(f, "faults")).open("not namespaced: paging of the host"),
+    row(["proc-loadavg",       "load of the host",            r#"open("/proc/loadavg"); read"#,               READS, "it counts more threads than /proc shows, or /proc is the host's"], load).open("not namespaced: load of the host, how many threads it has"),
+    row(["proc-locks",         "file locks of the host",      r#"open("/proc/locks"); read"#,                 READS, "the lock of the fixture process is in the list"], locks).needs(&[Fixture::Victim]),
+    row(["proc-key-users",     "who has how many keys",       r#"open("/proc/key-users"); read"#,             READS, "an id is in the list; empty: REDACTED"], |_| told("/proc/key-users", ":")),
+    row(["proc-cgroup",        "cgroup on the host",          r#"open("/proc/self/cgroup"); read"#,           READS, "it names the harness's path, or the cgroup namespace is the host's"], cgroup_path),
+    row(["proc-ns",            "namespaces of the host",      r#"readlink("/proc/self/ns/…") x 7"#,            READS, "one of them has the inode of the host's"], namespaces),
+    row(["proc-1-cmdline",     "command line of PID 1",       r#"open("/proc/1/cmdline"); read"#,             READS, "it is that of the host's PID 1"], |f| known(f, "init")),
     row(["proc-net-host",      "connections of the host",     r#"open("/proc/net/tcp"); read"#,               READS, "the port of the fixture is in the list"], connections).needs(&[Fixture::Tcp]),
     row(["proc-net-unix",      "UNIX sockets of the host",    r#"open("/proc/net/unix"); read"#,              READS, "the name of the fixture is in the list"], unix_sockets).needs(&[Fixture::Abstract]),
     row(["proc-oom-adj",       "escape the OOM killer",       r#"write("/proc/self/oom_score_adj", "-1000")"#, "of this process only", "reads back -1000"], oom),
     row(["sys-notes",          "kernel notes in /sys",        r#"open("/sys/kernel/notes"); read 16 bytes"#,  READS, "bytes come"], |_| readable("/sys/kernel/notes")),
+    row(["sys-btf",            "types of the kernel",         r#"open("/sys/kernel/btf/vmlinux"); read 16 bytes"#, READS, "bytes come"], |_| readable("/sys/kernel/btf/vmlinux")),
+    row(["sys-vmcoreinfo",     "where the crash notes are",   r#"open("/sys/kernel/vmcoreinfo"); read 16 bytes"#, READS, "bytes come"], |_| readable("/sys/kernel/vmcoreinfo")),
     row(["sys-block",          "list disks in /sys",          r#"open("/sys/block", O_DIRECTORY); getdents64"#, READS, "an entry can be seen"], |_| entries("/sys/block")),
     row(["sys-net",            "list links in /sys",          r#"open("/sys/class/net", O_DIRECTORY); getdents64"#, READS, "an entry can be seen"], |_| entries("/sys/class/net")),
     row(["sys-uevent",         "write a uevent",              r#"open("/sys/devices/virtual/mem/null/uevent", O_WRONLY)"#, OPENS, OPENED], |_| writable("/sys/devices/virtual/mem/null/uevent", None)),
@@ -145,12 +160,21 @@ fn address(path: &str) -> Tried {
     }
 }
 
-fn same(path: &str, host: Option<&str>) -> Tried {
-    let content = read_bounded(path).map_err(|e| super::refused(path, e))?;
-    match host {
-        Some(host) if host == digest(&content) => Ok(Outcome::ALLOWED),
-        Some(_) => Ok(Outcome::CONTAINED.note(super::ANOTHER_FILE)),
-        None => Ok(Outcome::INCONCLUSIVE.note(NOT_COMPARED)),
+/// The same as on the host, or gone on from where the host was when the harness looked.
+fn known(facts: &Facts, key: &str) -> Tried {
+    let file = FILES.iter().find(|file| file.key == key);
+    let file = file.ok_or(Outcome::INCONCLUSIVE.note("no such fact"))?;
+    let Some(here) = file.read().map_err(|e| super::refused(file.path, e))? else {
+        return Ok(Outcome::REDACTED);
+    };
+    let Some(host) = facts.files.get(key) else {
+        return Ok(Outcome::INCONCLUSIVE.note(NOT_COMPARED));
+    };
+    let number = |text: &str| text.parse::<u64>().unwrap_or(0);
+    let is_hosts = if file.grows { number(&here) >= number(host) } else { here == *host };
+    match is_hosts {
+        true => Ok(Outcome::ALLOWED),
+        false => Ok(Outcome::CONTAINED.note(super::ANOTHER_FILE)),
     }
 }
 
@@ -197,6 +221,60 @@ fn unix_sockets(facts: &Facts) -> Tried {
     match read_text("/proc/net/unix")?.contains(&name) {
         true => Ok(Outcome::ALLOWED),
         false => Ok(Outcome::CONTAINED.note("the room's own list")),
+    }
+}
+
+/// Fields: three averages, RUNNING/THREADS, the last pid. Of its own pid namespace a room sees its own threads only.
+fn load(facts: &Facts) -> Tried {
+    let text = read_text("/proc/loadavg").map_err(|e| super::refused("/proc/loadavg", e))?;
+    let counted = text.split(' ').nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    let counted: usize = counted.ok_or(Outcome::INCONCLUSIVE.note("no count"))?;
+    let threads =
+        |dir: fs::DirEntry| fs::read_dir(dir.path().join("task")).map_or(0, Iterator::count);
+    let shown: usize = fs::read_dir("/proc")?.flatten().map(threads).sum();
+    let is_hosts = unless_own(facts.pidns, "pid").verdict == Verdict::Allowed;
+    match is_hosts || counted > shown {
+        true => Ok(Outcome::ALLOWED),
+        false => Ok(Outcome::CONTAINED.note("it counts what /proc shows")),
+    }
+}
+
+/// `1: FLOCK ADVISORY WRITE PID DEVICE:INODE 0 EOF`. proc_locks(5): whoever has no pid here is left out.
+fn locks(facts: &Facts) -> Tried {
+    let pid = super::victim::pid(facts)?.0.to_string();
+    let table = read_text("/proc/locks").map_err(|e| super::refused("/proc/locks", e))?;
+    let is_it = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        fields.get(1) == Some(&"FLOCK") && fields.get(4) == Some(&pid.as_str())
+    };
+    match table.lines().any(is_it) {
+        true => Ok(Outcome::ALLOWED),
+        false => Ok(Outcome::CONTAINED.note("the room's own list")),
+    }
+}
+
+/// In the root of every hierarchy there is no path to be told: then the namespace decides.
+fn cgroup_path(facts: &Facts) -> Tried {
+    let own = cgroups().map_err(|e| super::refused("/proc/self/cgroup", e))?;
+    let host = facts.cgroup.as_deref().filter(|path| *path != "/");
+    match host.is_some_and(|host| own.iter().any(|path| path.starts_with(host))) {
+        true => Ok(Outcome::ALLOWED),
+        false => Ok(unless_own(facts.cgroupns, "cgroup")),
+    }
+}
+
+fn namespaces(facts: &Facts) -> Tried {
+    let Facts { mntns, pidns, netns, ipcns, utsns, cgroupns, userns, .. } = *facts;
+    let kinds = ["mnt", "pid", "net", "ipc", "uts", "cgroup", "user"];
+    let hosts = [mntns, pidns, netns, ipcns, utsns, cgroupns, userns];
+    let all = kinds.into_iter().zip(hosts).map(|(kind, host)| (kind, unless_own(host, kind)));
+    let shared: Vec<&str> = all
+        .filter(|(_, outcome)| outcome.verdict == Verdict::Allowed)
+        .map(|(kind, _)| kind)
+        .collect();
+    match shared.is_empty() {
+        true => Ok(Outcome::CONTAINED.note("the room's own")),
+        false => Ok(Outcome::ALLOWED.note(shared.join(" "))),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) const OPS: &[Op] = &[
     row(["res-file-size", "a file of 2 GiB",             "memfd_create; ftruncate(2 GiB)",                 "without a single page", "fstat says the size"], file_size).of(Kind::Hygiene),
     row(["res-mlock",     "lock 16 MiB of memory",       "mmap; mlock(16 MiB)",                            "unlocked with its end", "the kernel took it"], lock),
     row(["res-core",      "ask for core dumps",          "prlimit64(RLIMIT_CORE, 1 MiB)",                  "does not die", "the limit can be read back"], |_| limit(4, 1 << 20)).of(Kind::Hygiene),
-    row(["res-nofile",    "raise the descriptor limit",  "prlimit64(RLIMIT_NOFILE, 1048576)",              OWN, "the limit can be read back"], |_| limit(7, 1 << 20)).of(Kind::Hygiene),
+    row(["res-nofile",    "raise the descriptor limit",  "prlimit64(RLIMIT_NOFILE, 4096)",              OWN, "the limit can be read back"], |_| limit(7, 4096)).of(Kind::Hygiene),
     row(["res-sigqueue",  "2000 timers",                 "timer_create x 2000",                            OWN, "all were made"], timers).of(Kind::Hygiene),
     row(["res-inotify",   "60 inotify instances",        "inotify_init1 x 60",                             "fewer than half of what an id may have, closed at once", "all were made"], instances),
     row(["res-pipe-size", "a pipe of 2 MiB",             "pipe2; fcntl(F_SETPIPE_SZ, 2 MiB)",              "stays empty", "the kernel made it so large"], pipe_size),

@@ -37,6 +37,7 @@ pub(super) const OPS: &[Op] = &[
     row(["pidfd-getfd",       "take a descriptor of a process", "pidfd_open(PID); pidfd_getfd(0)",              "closes the copy at once", "a descriptor comes"], get_fd),
     row(["pidfd-getfd-init",  "take a descriptor of PID 1",     "pidfd_open(1); pidfd_getfd(0)",                "closes the copy at once", "a descriptor comes"], |_| steal(1)).needs(&[]),
     row(["kcmp-victim",       "compare with a process",         "kcmp(PID, PID, KCMP_FILES)",                   READS, "the kernel compares"], kcmp),
+    row(["kcmp-init",         "compare with PID 1",             "kcmp(1, self, KCMP_FILES)",                    "only compares", "the kernel compares"], |_| compare(1)).needs(&[]),
     row(["setns-victim",      "enter a process's namespaces",   "pidfd_open(PID); setns(CLONE_NEWUTS)",         "of this process only; it sets nothing there", "this process is in the namespace of the host"], setns),
     row(["prlimit-init",      "set limits of PID 1",            "prlimit64(1, RLIMIT_CORE, get; set the same)", "sets what it has", "both calls succeed"], |_| prlimit(1)).needs(&[]),
     row(["sched-init",        "set affinity of PID 1",          "sched_getaffinity(1); sched_setaffinity",      "sets what it has", "both calls succeed"], |_| affinity(1)).needs(&[]),
@@ -179,7 +180,10 @@ fn steal(pid: i64) -> Tried {
 }
 
 fn kcmp(facts: &Facts) -> Tried {
-    let pid = pid(facts)?.0;
+    compare(pid(facts)?.0)
+}
+
+fn compare(pid: i64) -> Tried {
     let own = Arg::N(std::process::id().into());
     let args = &mut [Arg::N(pid), own, Arg::N(2), Arg::N(0), Arg::N(0)];
     returned(call(libc::SYS_kcmp, args))
@@ -188,7 +192,8 @@ fn kcmp(facts: &Facts) -> Tried {
 fn setns(facts: &Facts) -> Tried {
     let pidfd = open(pid(facts)?.0)?;
     let uts = Arg::N(libc::CLONE_NEWUTS.into());
-    returned(call(libc::SYS_setns, &mut [n(&pidfd), uts]))
+    call(libc::SYS_setns, &mut [n(&pidfd), uts])?;
+    happened(facts.utsns.is_some() && ns_inode("uts") == facts.utsns)
 }
 
 fn prlimit(pid: i64) -> Tried {

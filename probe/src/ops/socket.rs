@@ -49,6 +49,8 @@ pub(super) const OPS: &[Op] = &[
     row(["net-bluetooth",     "socket BLUETOOTH",             "socket(AF_BLUETOOTH, SOCK_RAW, 0)",                MAKES, TYPE], |_| kind(libc::AF_BLUETOOTH, libc::SOCK_RAW, 0)),
     row(["net-can",           "socket CAN",                   "socket(AF_CAN, SOCK_RAW, CAN_RAW)",                MAKES, TYPE], |_| kind(libc::AF_CAN, libc::SOCK_RAW, 1)),
     row(["net-tipc",          "socket TIPC",                  "socket(AF_TIPC, SOCK_RDM, 0)",                     MAKES, TYPE], |_| kind(libc::AF_TIPC, libc::SOCK_RDM, 0)),
+    row(["net-rds",           "socket RDS",                   "socket(AF_RDS, SOCK_SEQPACKET, 0)",                MAKES, TYPE], |_| kind(21, libc::SOCK_SEQPACKET, 0)),
+    row(["net-smc",           "socket SMC",                   "socket(AF_SMC, SOCK_STREAM, 0)",                   MAKES, TYPE], |_| kind(43, libc::SOCK_STREAM, 0)),
     row(["net-nl-route",      "list links by netlink",        "socket(AF_NETLINK, NETLINK_ROUTE); RTM_GETLINK",   "only asks", "a link besides lo; only lo: CONTAINED"], links),
     row(["net-nl-add",        "add a link by netlink",        "socket(AF_NETLINK, NETLINK_ROUTE); RTM_NEWLINK",   "of a kind that does not exist", "EOPNOTSUPP, which comes after the check of CAP_NET_ADMIN"], add_link),
     row(["net-nl-diag",       "socket NETLINK SOCK_DIAG",     "socket(AF_NETLINK, SOCK_RAW, NETLINK_SOCK_DIAG)",  MAKES, TYPE], |_| kind(libc::AF_NETLINK, libc::SOCK_RAW, 4)),
@@ -57,6 +59,7 @@ pub(super) const OPS: &[Op] = &[
     row(["net-nl-uevent",     "socket NETLINK UEVENT",        "socket(AF_NETLINK, SOCK_RAW, NETLINK_KOBJECT_UEVENT)", MAKES, TYPE], |_| kind(libc::AF_NETLINK, libc::SOCK_RAW, 15)),
     row(["net-nl-generic",    "socket NETLINK GENERIC",       "socket(AF_NETLINK, SOCK_RAW, NETLINK_GENERIC)",    MAKES, TYPE], |_| kind(libc::AF_NETLINK, libc::SOCK_RAW, 16)),
     row(["net-bind-low",      "bind a low port",              "socket(SOCK_STREAM); bind(127.0.0.1:1)",           "does not listen, closes at once", "getsockname gives it back; in the room's own net namespace: CONTAINED"], bind_low),
+    row(["net-listen",        "listen without bind",          "socket(SOCK_STREAM); listen",                      "accepts nothing, closes at once", "getsockname has a port; in the room's own net namespace: CONTAINED"], listen),
     row(["net-so-mark",       "mark packets",                 "setsockopt(SO_MARK, 1)",                           "of a socket that sends nothing", "getsockopt gives it back"], mark),
     row(["net-filter",        "BPF on a socket",              "setsockopt(SO_ATTACH_FILTER)",                     "of a socket that receives nothing", "the kernel took the program"], filter),
     row(["net-unix-oob",      "urgent data on a UNIX socket", "socketpair(AF_UNIX); send(MSG_OOB); recv(MSG_OOB)", "between two ends of this process", "the byte comes"], urgent).open("an argument of calls that every program makes"),
@@ -195,13 +198,25 @@ fn bind_low(facts: &Facts) -> Tried {
     Ok(unless_own(facts.netns, "net"))
 }
 
+/// The kernel chooses the port: Landlock's right to bind is not asked.
+fn listen(facts: &Facts) -> Tried {
+    let socket = sys::socket(libc::AF_INET, libc::SOCK_STREAM, 0).map_err(doubt("socket"))?;
+    call(libc::SYS_listen, &mut [n(&socket), Arg::N(1)])?;
+    let (mut back, mut len) = ([0; 16], [16, 0, 0, 0]);
+    let args = &mut [n(&socket), Arg::Out(&mut back), Arg::Out(&mut len)];
+    call(libc::SYS_getsockname, args).map_err(doubt("getsockname"))?;
+    if back[2..4] == [0, 0] { happened(false) } else { Ok(unless_own(facts.netns, "net")) }
+}
+
 fn mark(_: &Facts) -> Tried {
     let socket = sys::socket(libc::AF_INET, libc::SOCK_DGRAM, 0).map_err(doubt("socket"))?;
-    let (level, name) = (Arg::N(libc::SOL_SOCKET.into()), Arg::N(libc::SO_MARK.into()));
-    let value = ints(&[1]);
-    let args = &mut [n(&socket), level, name, Arg::In(&value), Arg::N(4)];
-    call(libc::SYS_setsockopt, args)?;
-    Ok(Outcome::ALLOWED)
+    let option = || [n(&socket), Arg::N(libc::SOL_SOCKET.into()), Arg::N(libc::SO_MARK.into())];
+    let ([fd, level, name], value) = (option(), ints(&[1]));
+    call(libc::SYS_setsockopt, &mut [fd, level, name, Arg::In(&value), Arg::N(4)])?;
+    let ([fd, level, name], mut back, mut len) = (option(), [0; 4], [4, 0, 0, 0]);
+    let args = &mut [fd, level, name, Arg::Out(&mut back), Arg::Out(&mut len)];
+    call(libc::SYS_getsockopt, args).map_err(doubt("getsockopt"))?;
+    happened(value == back)
 }
 
 fn filter(_: &Facts) -> Tried {

@@ -30,6 +30,8 @@ pub(super) const OPS: &[Op] = &[
     row(["mnt-mqueue",       "mount mqueue",              r#"mount("mqueue", "/tmp", "mqueue")"#,                   GUARDED, "the file system of /tmp is mqueue"], |f| new(f, c"mqueue", c"", 0x1980_0202)),
     row(["mnt-ramfs",        "mount ramfs",               r#"mount("ramfs", "/tmp", "ramfs")"#,                     GUARDED, "the file system of /tmp is ramfs"], |f| new(f, c"ramfs", c"", 0x8584_58f6)),
     row(["mnt-debugfs",      "mount debugfs",             r#"mount("debugfs", "/tmp", "debugfs")"#,                 GUARDED, "the file system of /tmp is debugfs"], |f| new(f, c"debugfs", c"", 0x6462_6720)),
+    row(["mnt-binfmt",       "mount binfmt_misc",         r#"mount("binfmt_misc", "/tmp", "binfmt_misc")"#,         GUARDED, "the file system of /tmp is binfmt_misc"], |f| new(f, c"binfmt_misc", c"", 0x4249_4e4d)),
+    row(["mnt-bpf",          "mount bpf",                 r#"mount("bpf", "/tmp", "bpf")"#,                         GUARDED, "the file system of /tmp is bpf"], |f| new(f, c"bpf", c"", 0xcafe_4a11)),
     row(["mnt-overlay",      "mount an overlay",          r#"mount("overlay", "/tmp", "lowerdir=/tmp:/dev/shm")"#,   GUARDED, "the file system of /tmp is overlay"], |f| new(f, c"overlay", c"lowerdir=/tmp:/dev/shm", 0x794c_7630)),
     row(["mnt-block",        "mount a disk",              r#"mount("/dev/agent-probe-none", "/tmp", "ext4")"#,      "there is no such disk", "ENOENT, which comes after the check of the right"], block),
     row(["mnt-bind",         "bind a directory",          r#"mount("/proc", "/tmp", MS_BIND)"#,                     GUARDED, "/tmp/self is there"], bind),

@@ -21,7 +21,7 @@ const OWN: &str = "a pseudo terminal that this process has made";
 pub(super) const OPS: &[Op] = &[
     row(["tty-host-open",   "open a terminal of the host",  r#"open("/dev/pts/N", O_RDWR|O_NOCTTY)"#,      "reads and writes nothing", "it has the size of the fixture"], host).needs(&[Fixture::Terminal]),
     row(["tty-host-write",  "write to a terminal of the host", r#"open("/dev/pts/N", O_WRONLY|O_NOCTTY); ioctl(TIOCSWINSZ)"#, "sets the size that it has", "the kernel took it"], write_host).needs(&[Fixture::Terminal]),
-    row(["tty-controlling", "the caller's terminal",        r#"open("/dev/tty")"#,        "reads and writes nothing", "it opens: this process has a controlling terminal, without having made one"], controlling).of(Kind::Hygiene),
+    row(["tty-controlling", "the caller's terminal",        r#"open("/dev/tty")"#,        "reads and writes nothing", "it opens: this process has a controlling terminal, without having made one"], controlling).of(Kind::Hygiene).needs(&[Fixture::Tty]),
     row(["tty-sti",         "type into a terminal",         "setsid; ioctl(TIOCSCTTY); ioctl(TIOCSTI)",   OWN, "the byte can be read from it"], type_ahead),
     row(["tty-sti-high",    "type, with high bits set",     "ioctl(1 << 32 | TIOCSTI)",                   OWN, "the byte can be read from it"], type_ahead_high),
     row(["tty-discipline",  "set a line discipline",        "ioctl(TIOCSETD, N_TTY)",                     "the one that it has", "the kernel took it"], discipline),
