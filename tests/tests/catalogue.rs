@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -316,6 +317,14 @@ fn a_changed_fixture_is_no_evidence() {
     fs::remove_file(&file).unwrap();
     let outcome = lab.attempt(read, none).unwrap();
     assert_eq!(outcome, Outcome::INCONCLUSIVE.note("fixture dir: dead: ENOENT"));
+    if is_root() {
+        // Run as who started it, it would look like a layer's work.
+        let set_uid = file.with_file_name(agent_probe::hold::SET_UID);
+        fs::set_permissions(&set_uid, fs::Permissions::from_mode(0o755)).unwrap();
+        let outcome = lab.attempt(find("exec-set-uid").unwrap(), none).unwrap();
+        let dead = "fixture set-uid: dead: not set-uid any more";
+        assert_eq!(outcome, Outcome::INCONCLUSIVE.note(dead));
+    }
 }
 
 /// What cannot be made is told with the rows that it costs, and costs no others.

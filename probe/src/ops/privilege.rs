@@ -29,7 +29,7 @@ pub(super) const OPS: &[Op] = &[
     row(["ns-clone-user",   "clone into a user namespace",  "clone(CLONE_NEWUSER|SIGCHLD)", CHILD, "the child was made, and exits as told"], clone_user),
     row(["ns-clone3-user",  "clone3 into a user namespace", "clone3({CLONE_NEWUSER, SIGCHLD})", CHILD, "the child was made, and exits as told"], clone3_user),
     row(["ns-high-bits",    "unshare with high bits set",   "syscall(1 << 32 | unshare, CLONE_NEWUSER)", OWN, INODE], high_bits),
-    row(["ns-setns-init",   "enter the mounts of PID 1",    r#"open("/proc/1/ns/mnt"); setns(CLONE_NEWNS)"#, "of this process only, which then ends", "setns returned 0"], setns_init),
+    row(["ns-setns-init",   "enter the mounts of PID 1",    r#"open("/proc/1/ns/mnt"); setns(CLONE_NEWNS)"#, "of this process only, which then ends", "the inode of the own mount namespace is that of PID 1"], setns_init),
     row(["ns-get-owner",    "user namespace outside",       r#"open("/proc/self/ns/pid"); ioctl(NS_GET_USERNS); fstat"#, "closes it at once", "its inode is that of the host's user namespace"], outer),
     row(["cap-raise",       "raise a capability",           "capget; capset(+CAP_SYS_ADMIN)", OWN, "capget says that it is effective"], raise),
     row(["cap-ambient",     "raise an ambient capability",  "capset(inheritable CAP_NET_RAW); prctl(PR_CAP_AMBIENT_RAISE)", OWN, "it is in the set"], ambient),
@@ -82,8 +82,9 @@ fn high_bits(_: &Facts) -> Tried {
 
 fn setns_init(_: &Facts) -> Tried {
     let file = std::fs::File::open("/proc/1/ns/mnt")?;
+    let of_init = file.metadata().map_err(doubt("fstat"))?.ino();
     call(libc::SYS_setns, &mut [sys::n(&file), Arg::N(libc::CLONE_NEWNS.into())])?;
-    Ok(Outcome::ALLOWED)
+    happened(ns_inode("mnt") == Some(of_init))
 }
 
 /// linux/nsfs.h. EPERM: it lies outside of the own user namespace; in the first one there is nothing further out,

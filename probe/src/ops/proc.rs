@@ -40,7 +40,7 @@ pub(super) const OPS: &[Op] = &[
     row(["proc-1-mem",         "memory of PID 1",             r#"open("/proc/1/mem", O_RDWR)"#,               OPENS, OPENED], |_| writable("/proc/1/mem", None)),
     row(["proc-1-maps",        "mappings of PID 1",           r#"open("/proc/1/maps"); read"#,                READS, "an address can be seen"], |_| told("/proc/1/maps", "-")),
     row(["proc-1-fd",          "descriptors of PID 1",        r#"readlink("/proc/1/fd/0")"#,                  READS, "the link can be read"], init_fd),
-    row(["proc-1-exe-write",   "write the program of PID 1",  r#"open("/proc/1/exe", O_WRONLY)"#,             "no O_TRUNC, and writes nothing", "it opens, or ETXTBSY: past every check"], init_exe),
+    row(["proc-1-exe-write",   "write the program of PID 1",  r#"open("/proc/1/exe", O_WRONLY)"#,             "no O_TRUNC, and writes nothing; who starts that program meanwhile gets ETXTBSY", "it opens, or ETXTBSY: past every check"], init_exe),
     row(["proc-core-pattern",  "write core_pattern",          r#"open("/proc/sys/kernel/core_pattern", O_WRONLY)"#, OPENS, OPENED], |_| writable("/proc/sys/kernel/core_pattern", None)),
     row(["proc-modprobe",      "write modprobe",              r#"open("/proc/sys/kernel/modprobe", O_WRONLY)"#, OPENS, OPENED], |_| writable("/proc/sys/kernel/modprobe", None)),
     row(["proc-sysctl-kernel", "write randomize_va_space",    r#"open("/proc/sys/kernel/randomize_va_space", O_WRONLY)"#, OPENS, OPENED], |_| writable("/proc/sys/kernel/randomize_va_space", None)),
