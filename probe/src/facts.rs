@@ -102,8 +102,9 @@ const fn known(key: &'static str, path: &'static str, lines: &'static [&'static 
     Known { key, path, lines, grows: false }
 }
 
+/// What of `/proc` is compared with the host's.
 #[rustfmt::skip] // a row a line
-pub(crate) const FILES: &[Known] = &[
+pub const FILES: &[Known] = &[
     known("bootid",     "/proc/sys/kernel/random/boot_id", &[]), // until the next boot. random(4)
     known("cmdline",    "/proc/cmdline",    &[]),
     known("init",       "/proc/1/cmdline",  &[]),
