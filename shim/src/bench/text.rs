@@ -8,7 +8,7 @@ use super::filter::{CALLS, Report, Row};
 pub fn filter(report: &Report) -> String {
     let name = report.rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(6);
     let mut text = format!(
-        "seccomp filters on Linux {}; {} installations of each, interleaved, warm\n\n",
+        "seccomp filters on Linux {}; {} installations of each, each in a fresh process\n\n",
         crate::sys::kernel_release(),
         report.rounds.installs
     );
@@ -53,9 +53,10 @@ pub fn filter(report: &Report) -> String {
 }
 
 const NOTES: &str = "
-x: of the first row. walk: instructions for a number without a rule for arguments, mean/most.
-Nanoseconds a call: getppid is decided by its number, ioctl and personality by arguments where a
-filter has a rule for them. ranges, list: the policy of default by numbers alone. -: refused there.
+x: of the first row. install: the first of a process, its page faults included, as in a launch.
+walk: instructions for a number without a rule for arguments, mean/most. Nanoseconds a call: getppid
+is decided by its number, ioctl and personality by arguments where a filter has a rule for them.
+ranges, list: the policy of default by numbers alone. -: refused there.
 The same policy, but for containers, by others:
 ";
 
