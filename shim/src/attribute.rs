@@ -19,7 +19,7 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 use agent_probe::{Kind, Op, Outcome, Verdict};
 
 use crate::lab::{Experiments, Setup};
-use crate::proof::rooms::{name, removable, rooms};
+use crate::proof::rooms::{removable, rooms};
 
 /// What is credited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +171,7 @@ fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
         let control = lab.run(op, Setup::RealRoot);
         // A room where it works: then something of the host's is in the control's way.
         let is_absent = control.verdict == Verdict::Blocked
-            && rooms(false).into_iter().all(|room| {
+            && rooms(false, lab.judged()).into_iter().all(|room| {
                 let outcome = lab.run(op, room.setup);
                 matches!(outcome.verdict, Verdict::Blocked | Verdict::Skip)
             });
@@ -196,7 +196,8 @@ fn marked(lab: &mut impl Experiments, op: &'static Op, profile: Layers) -> Optio
     let setup = Setup::Marked(profile);
     let answer = lab.run(op, setup).errno.map(|e| e.0);
     (answer == Some(i32::from(agent_init::bpf::MARKER))).then(|| {
-        let proof = format!("{}: the marker {} came back", name(setup), agent_init::bpf::MARKER);
+        let proof =
+            format!("{}: the marker {} came back", lab.name(setup), agent_init::bpf::MARKER);
         Credit::new(Blocker::Layer(Layers::SECCOMP), proof)
     })
 }
@@ -212,7 +213,7 @@ fn peeled(
         let setup = Setup::Room(profile - layer.flag);
         let without = lab.run(op, setup);
         (is_evidence(&without) && !same(&without, seen)).then(|| {
-            let proof = format!("{}: {}", name(setup), words(&without));
+            let proof = format!("{}: {}", lab.name(setup), words(&without));
             Credit::new(Blocker::Layer(layer.flag), proof)
         })
     })
@@ -243,7 +244,7 @@ fn blocks(
         // A guard that gives way is an answer too: only this layer makes it safe to ask.
         let was_open = is_open(&before) || before.verdict == Verdict::Skip;
         (was_open && after.verdict == Verdict::Blocked).then(|| {
-            let [context, with] = [context, with].map(|layers| name(Setup::Room(layers)));
+            let [context, with] = [context, with].map(|layers| lab.name(Setup::Room(layers)));
             (format!("{context}: {}; {with}: {}", words(&before), words(&after)), after)
         })
     })

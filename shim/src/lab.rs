@@ -21,7 +21,10 @@ use crate::error::{At, Failure};
 use crate::fixture::{self, Fixtures, Lost};
 use crate::limits::Resource;
 use crate::plan;
-use crate::profile::{self, Profile};
+use crate::policy::choice::Choice;
+use crate::profile;
+use crate::proof::judged::{Judged, Named, columns};
+use crate::proof::rooms;
 use crate::sys::{self, End};
 use crate::{Sandbox, image};
 
@@ -55,6 +58,14 @@ pub trait Experiments {
     fn run(&mut self, op: &'static Op, setup: Setup) -> Outcome;
     /// Whether the controls as real root can be run.
     fn has_root(&self) -> bool;
+    /// The room that is judged.
+    fn judged(&self) -> Named {
+        Named::FULL
+    }
+    /// What reports call the place of an experiment.
+    fn name(&self, setup: Setup) -> String {
+        rooms::name(self.judged(), setup)
+    }
 }
 
 /// How long an operation may take. The slowest takes a few milliseconds.
@@ -67,6 +78,7 @@ pub struct Lab {
     known: HashMap<(&'static str, Setup), Outcome>,
     progress: Box<dyn FnMut(usize) + Send>,
     is_real_root: bool,
+    judged: Judged,
     // Made for the first operation that needs one. Held during a run: what an operation did to one must not be taken
     // for what another did. Who runs rooms in parallel opens a laboratory for each.
     fixtures: Mutex<Option<Fixtures>>,
@@ -90,8 +102,15 @@ impl Lab {
             known: HashMap::new(),
             progress: Box::new(progress),
             is_real_root: plan::is_real_root(),
+            judged: Judged::default(),
             fixtures: Mutex::new(None),
         })
+    }
+
+    /// With this room judged, in the place of `full`.
+    pub fn judging(mut self, judged: Judged) -> Lab {
+        self.judged = judged;
+        self
     }
 
     /// What the probe is told of the host: its arguments.
@@ -131,11 +150,11 @@ impl Lab {
         })
     }
 
-    /// Makes a room of each profile: one that this host cannot make is an error, not a table of doubts.
-    pub fn makes(&self, profiles: &[&Profile], ops: &[&'static Op]) -> Result<(), Failure> {
-        for profile in profiles {
+    /// Makes a room of each column: one that this host cannot make is an error, not a table of doubts.
+    pub fn makes(&self, ops: &[&'static Op]) -> Result<(), Failure> {
+        for column in columns(self.judged.room) {
             if let Some(op) = ops.first() {
-                self.attempt(op, Setup::Room(profile.layers))?;
+                self.attempt(op, Setup::Room(column.layers))?;
             }
         }
         Ok(())
@@ -183,9 +202,13 @@ impl Lab {
         let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe")
             .bare()
             .limit(Resource::Memory, None);
+        let filter = |layers: Layers| match layers.contains(Layers::SECCOMP) {
+            true => self.judged.filter.clone(),
+            false => Choice::default(),
+        };
         match setup {
-            Setup::Room(layers) => sandbox.layers(layers),
-            Setup::Marked(layers) => sandbox.layers(layers).marked(true),
+            Setup::Room(layers) => sandbox.layers(layers).filter(filter(layers)),
+            Setup::Marked(layers) => sandbox.layers(layers).filter(filter(layers)).marked(true),
             Setup::RealRoot => sandbox.layers(Layers::empty()).as_real_root(),
             Setup::RealRootNoCaps => sandbox.layers(Layers::CAPS).as_real_root(),
         }
@@ -285,6 +308,10 @@ impl Experiments for Lab {
 
     fn has_root(&self) -> bool {
         self.is_real_root
+    }
+
+    fn judged(&self) -> Named {
+        self.judged.room
     }
 }
 

@@ -14,9 +14,9 @@ use crate::cli::Attribute;
 use crate::cost::{self, Rounds};
 use crate::error::{At, Failure};
 use crate::lab::Lab;
-use crate::profile::PROFILES;
 use crate::proof::baseline::Baseline;
 use crate::proof::finding::State;
+use crate::proof::judged::Judged;
 use crate::proof::{Progress, Proof, examine};
 use crate::report::{page, proof_json, proof_text};
 use crate::sys;
@@ -89,24 +89,25 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<Stri
 
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
-    Lab::open(|_| ())?.makes(&PROFILES.iter().collect::<Vec<_>>(), &options.ops)?;
+    Lab::open(|_| ())?.makes(&options.ops)?;
     static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
     let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());
     let workers = available_parallelism().map_or(1, std::num::NonZero::get);
-    let proof = examine(&options.ops, options.lattice, workers, &PROGRESS, |is_over| {
-        while !is_over() {
-            if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
-                PROGRESS.stop.store(true, Relaxed);
-                return;
+    let proof =
+        examine(&options.ops, &Judged::default(), options.lattice, workers, &PROGRESS, |is_over| {
+            while !is_over() {
+                if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
+                    PROGRESS.stop.store(true, Relaxed);
+                    return;
+                }
+                if shown {
+                    let line = far(begun.elapsed(), all);
+                    let _nobody_reads = write!(stderr(), "\r\x1b[K{line}");
+                }
             }
-            if shown {
-                let line = far(begun.elapsed(), all);
-                let _nobody_reads = write!(stderr(), "\r\x1b[K{line}");
-            }
-        }
-    });
+        });
     if shown {
         let _nobody_reads = write!(stderr(), "\r\x1b[K");
     }

@@ -57,7 +57,7 @@ fn examine(lab: &mut Lab, options: &Matrix) -> Result<Report, Failure> {
     let is_alone = options.launchers.is_empty();
     let is_shown = |profile: &&Profile| is_alone || BESIDE.contains(&profile.name);
     let profiles: Vec<&Profile> = PROFILES.iter().filter(is_shown).collect();
-    lab.makes(&profiles, &ops)?;
+    lab.makes(&ops)?;
     let mut tables = Vec::new();
     for profile in profiles {
         let mut rows = Vec::new();

@@ -106,7 +106,7 @@ impl Baseline {
         if depth < depth_was {
             return Some(format!("{id}: {depth_was} layers blocked it alone, now {depth}"));
         }
-        let still = finding.full().map_or(Layers::empty(), |cell| cell.sufficient);
+        let still = finding.cell().map_or(Layers::empty(), |cell| cell.sufficient);
         let names =
             |name: &&String| LAYERS.iter().any(|l| still.contains(l.flag) && l.name == **name);
         let lost = layers.iter().find(|name| !names(name))?;

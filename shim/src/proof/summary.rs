@@ -4,9 +4,8 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 
 use super::Proof;
 use super::finding::{Finding, State};
-use crate::profile;
 
-/// One layer of `full`.
+/// One layer of the judged room.
 #[derive(Debug)]
 pub struct Contribution {
     /// Which.
@@ -15,15 +14,15 @@ pub struct Contribution {
     pub alone: Vec<&'static str>,
     /// What it stops alone, and no other layer does.
     pub only: Vec<&'static str>,
-    /// What gets through `full` when it is taken out.
+    /// What gets through when it is taken out.
     pub necessary: Vec<&'static str>,
 }
 
-/// A row for each layer of `full`, in the order in which the kernel asks them.
+/// A row for each layer of the judged room, in the order in which the kernel asks them.
 pub fn contributions(proof: &Proof) -> Vec<Contribution> {
     let settled = || proof.findings.iter().filter(|f| f.doubts.is_empty());
     let ids = |holds: &dyn Fn(Layers, Layers) -> bool| -> Vec<&'static str> {
-        let cells = settled().filter_map(|f| Some((f.op.id, f.full()?)));
+        let cells = settled().filter_map(|f| Some((f.op.id, f.cell()?)));
         cells.filter(|(_, c)| holds(c.sufficient, c.necessary)).map(|(id, _)| id).collect()
     };
     let row = |layer: &'static Layer| Contribution {
@@ -32,7 +31,7 @@ pub fn contributions(proof: &Proof) -> Vec<Contribution> {
         only: ids(&|sufficient, _| sufficient == layer.flag),
         necessary: ids(&|_, necessary| necessary.contains(layer.flag)),
     };
-    LAYERS.iter().filter(|l| Layers::FULL.contains(l.flag)).map(row).collect()
+    LAYERS.iter().filter(|l| proof.judged.room.layers.contains(l.flag)).map(row).collect()
 }
 
 /// How many operations came to each state.
@@ -41,9 +40,8 @@ pub fn counts(proof: &Proof) -> Vec<(State, usize)> {
     State::ALL.into_iter().map(|state| (state, count(state))).filter(|(_, n)| *n > 0).collect()
 }
 
-/// Dangerous operations that a profile allows: why namespaces alone are no sandbox.
-pub fn open_in<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a Finding> {
-    let layers = profile::named(profile).unwrap_or(Layers::NONE);
+/// Dangerous operations that a room allows: why namespaces alone are no sandbox.
+pub fn open_in(proof: &Proof, layers: Layers) -> Vec<&Finding> {
     let is_open = |f: &&Finding| !f.op.must_work() && f.is_open_in(layers);
     proof.findings.iter().filter(is_open).collect()
 }

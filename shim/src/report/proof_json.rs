@@ -33,7 +33,6 @@ use agent_probe::Outcome;
 
 use super::json::{Json, array, boolean, cost, names, object, outcome_members, text, text_or_null};
 use crate::lab::Setup;
-use crate::profile::PROFILES;
 use crate::proof::finding::{Finding, chain};
 use crate::proof::lattice::Lattice;
 use crate::proof::rooms::{Room, rooms};
@@ -47,17 +46,19 @@ pub const VERSION: u32 = 1;
 /// The whole document, ending in a newline.
 pub fn proof(proof: &Proof) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let open = ["ns_only", "full"].map(|profile| {
-        let ids = summary::open_in(proof, profile).into_iter().map(|f| text(f.op.id));
-        (profile, array(ids))
-    });
+    let judged = proof.judged.room;
+    let open =
+        [("ns_only", Layers::NS_ONLY), (judged.name, judged.layers)].map(|(name, layers)| {
+            let ids = summary::open_in(proof, layers).into_iter().map(|f| text(f.op.id));
+            (name, array(ids))
+        });
     let document = object([
         ("schema", text(SCHEMA)),
         ("version", Json(VERSION.to_string())),
         ("kernel", text(kernel.trim())),
         ("control", boolean(proof.has_root)),
         ("partial", boolean(proof.is_partial)),
-        ("rooms", array(rooms(proof.has_root).iter().map(room))),
+        ("rooms", array(rooms(proof.has_root, judged).iter().map(room))),
         ("ops", array(proof.findings.iter().map(op))),
         ("layers", array(summary::contributions(proof).iter().map(contribution))),
         ("open", object(open)),
@@ -80,11 +81,11 @@ fn room(room: &Room) -> Json {
 
 fn op(finding: &Finding) -> Json {
     let op = finding.op;
-    let full = finding.full();
-    let layers = |of: fn(&crate::attribute::Cell) -> Layers| full.map_or(Layers::empty(), of);
-    let blockers = PROFILES.iter().zip(&finding.cells).map(|(profile, cell)| {
+    let in_room = finding.cell();
+    let layers = |of: fn(&crate::attribute::Cell) -> Layers| in_room.map_or(Layers::empty(), of);
+    let blockers = finding.cells.iter().map(|(column, cell)| {
         let blocker = text_or_null(cell.blocker.map(|blocker| blocker.word()));
-        (profile.name.to_owned(), blocker)
+        (column.name.to_owned(), blocker)
     });
     let result =
         |(room, outcome): &(Room, Outcome)| (room.name.clone(), object(outcome_members(outcome)));
@@ -98,9 +99,9 @@ fn op(finding: &Finding) -> Json {
         ("safe", text(op.safe)),
         ("judged", text(op.judged)),
         ("state", text(finding.state.word())),
-        ("blocker", text_or_null(full.and_then(|c| c.blocker).map(|b| b.word()))),
-        ("note", text_or_null(full.and_then(|c| c.note.as_deref()))),
-        ("without_control", boolean(full.is_some_and(|cell| cell.without_control))),
+        ("blocker", text_or_null(in_room.and_then(|c| c.blocker).map(|b| b.word()))),
+        ("note", text_or_null(in_room.and_then(|c| c.note.as_deref()))),
+        ("without_control", boolean(in_room.is_some_and(|cell| cell.without_control))),
         ("depth", Json(finding.depth().to_string())),
         ("sufficient", names(layers(|cell| cell.sufficient))),
         ("necessary", names(layers(|cell| cell.necessary))),
@@ -143,11 +144,18 @@ fn map(members: impl IntoIterator<Item = (String, Json)>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proof::judged::Judged;
     use agent_init::layers::LAYERS;
 
     #[test]
     fn an_empty_run_is_a_document() {
-        let nothing = Proof { findings: vec![], costs: vec![], has_root: false, is_partial: true };
+        let nothing = Proof {
+            judged: Judged::default(),
+            findings: vec![],
+            costs: vec![],
+            has_root: false,
+            is_partial: true,
+        };
         let document: tinyjson::JsonValue = proof(&nothing).parse().unwrap();
         let members = document.get::<std::collections::HashMap<_, _>>().unwrap();
         assert_eq!(members["schema"].get::<String>().map(String::as_str), Some(SCHEMA));

@@ -11,13 +11,14 @@ use crate::proof::{Proof, summary};
 
 /// The whole report.
 pub fn proof(proof: &Proof, colour: bool) -> String {
+    let judged = proof.judged.room;
+    let in_room = format!("in {}", judged.name);
     let mut text = String::new();
     let mut groups: Vec<&str> = proof.findings.iter().map(|f| f.op.group).collect();
     groups.dedup();
     for group in groups {
         let rows = proof.findings.iter().filter(|f| f.op.group == group).map(row);
-        let head =
-            ["op", "in full", "first blocker", "depth", "enough alone", "nothing else would"];
+        let head = ["op", &in_room, "first blocker", "depth", "enough alone", "nothing else would"];
         let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(rows).collect();
         let _infallible = write!(text, "=== {group} ===\n{}\n", grid(&rows, colour));
     }
@@ -27,8 +28,8 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
             let _infallible = writeln!(text, "{}: {}", finding.op.id, in_words(lattice));
         }
     }
-    text.push_str(&list("namespaces alone leave open", &open(proof, "ns_only")));
-    text.push_str(&list("full leaves open", &open(proof, "full")));
+    text.push_str(&list("namespaces alone leave open", &open(proof, Layers::NS_ONLY)));
+    text.push_str(&list(&format!("{} leaves open", judged.name), &open(proof, judged.layers)));
     for state in [State::Broken, State::Inconclusive] {
         let found = proof.findings.iter().filter(|f| f.state == state);
         let lines: Vec<_> = found.map(|f| format!("{}: {}", f.op.id, why(f))).collect();
@@ -43,7 +44,7 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
 }
 
 fn row(finding: &Finding) -> Vec<String> {
-    let cell = finding.full();
+    let cell = finding.cell();
     let blocker = cell.and_then(|c| c.blocker).map_or("-", |b| b.word());
     let of = |get: fn(&crate::attribute::Cell) -> Layers| words(cell.map_or(Layers::empty(), get));
     vec![
@@ -76,8 +77,8 @@ fn layers(proof: &Proof) -> String {
     format!("{}\n", grid(&rows, false))
 }
 
-fn open<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a str> {
-    summary::open_in(proof, profile).into_iter().map(|f| f.op.id).collect()
+fn open(proof: &Proof, layers: Layers) -> Vec<&'static str> {
+    summary::open_in(proof, layers).into_iter().map(|f| f.op.id).collect()
 }
 
 /// A heading with the count, and the words, wrapped.
@@ -90,7 +91,7 @@ fn list(heading: &str, ids: &[&str]) -> String {
 }
 
 fn why(finding: &Finding) -> String {
-    let outcome = || finding.full().map_or(String::new(), |c| crate::attribute::words(&c.outcome));
+    let outcome = || finding.cell().map_or(String::new(), |c| crate::attribute::words(&c.outcome));
     if finding.doubts.is_empty() { outcome() } else { finding.doubts.join("; ") }
 }
 
@@ -106,7 +107,7 @@ fn closing(proof: &Proof) -> String {
     if !proof.has_root {
         text.push_str("control missing: only root can show that an operation works at all here\n");
     }
-    if proof.findings.iter().any(|f| f.full().is_some_and(|cell| cell.without_control)) {
+    if proof.findings.iter().any(|f| f.cell().is_some_and(|cell| cell.without_control)) {
         text.push_str("* not proved: the credit would need a control that could not be run\n");
     }
     text
