@@ -21,10 +21,10 @@ use crate::error::{At, Failure};
 use crate::fixture::{self, Fixtures, Lost};
 use crate::limits::Resource;
 use crate::plan;
-use crate::policy::choice::Choice;
 use crate::profile;
 use crate::proof::judged::{Judged, Named, columns};
 use crate::proof::rooms;
+use crate::spec::Spec;
 use crate::sys::{self, End};
 use crate::{Sandbox, image};
 
@@ -198,20 +198,15 @@ impl Lab {
     }
 
     fn sandbox(&self, setup: Setup) -> Sandbox {
-        // An experiment is about layers: without a cgroup, which would take its time.
-        let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe")
-            .bare()
-            .limit(Resource::Memory, None);
-        let filter = |layers: Layers| match layers.contains(Layers::SECCOMP) {
-            true => self.judged.filter.clone(),
-            false => Choice::default(),
+        let mut sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe");
+        *sandbox.spec() = match setup {
+            Setup::Room(layers) => self.judged.spec(layers),
+            Setup::Marked(layers) => Spec { marked: true, ..self.judged.spec(layers) },
+            Setup::RealRoot => control(Layers::empty()),
+            Setup::RealRootNoCaps => control(Layers::CAPS),
         };
-        match setup {
-            Setup::Room(layers) => sandbox.layers(layers).filter(filter(layers)),
-            Setup::Marked(layers) => sandbox.layers(layers).filter(filter(layers)).marked(true),
-            Setup::RealRoot => sandbox.layers(Layers::empty()).as_real_root(),
-            Setup::RealRootNoCaps => sandbox.layers(Layers::CAPS).as_real_root(),
-        }
+        // An experiment is about layers: without a cgroup, which would take its time.
+        sandbox.bare().limit(Resource::Memory, None)
     }
 
     /// Runs it to its end: how it ended (`None`: it did not, and was killed), and what it said on
@@ -225,6 +220,11 @@ impl Lab {
         drop(child); // ends it, if it has not
         Ok((ended, what_is_there(&output)?))
     }
+}
+
+/// As real root, outside of every room.
+fn control(layers: Layers) -> Spec {
+    Spec { layers, as_real_root: true, ..Spec::default() }
 }
 
 fn is_control(setup: Setup) -> bool {

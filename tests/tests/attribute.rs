@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agent_shim::sys::End;
 use agent_tests::scripts::Scratch;
-use agent_tests::{Output, alone, is_root, run, run_for, shim, sys};
+use agent_tests::{Output, alone, is_root, run, run_for, shim, skip, sys};
 use tinyjson::JsonValue;
 
 type Members = HashMap<String, JsonValue>;
@@ -141,6 +141,66 @@ fn a_baseline_guards_what_was_reached() {
     assert!(gone.stdout.contains("dev-gone: this agent-probe does not know it"), "{gone:?}");
 }
 
+/// A policy that was weakened is told from the one that is in force, whatever it was weakened by.
+#[test] // seen to fail with `Judged::spec` without the filter, and with `notes` that are empty
+fn a_room_of_ones_own_is_judged() {
+    let _alone = alone();
+    let scratch = Scratch::new("attribute").unwrap();
+    let (_, proof) = reference(&scratch, "full.json", &[]);
+    let full = scratch.path("full.json");
+    let compare = |file: &Path, args: &[&str]| {
+        let json = scratch.path("yours.json");
+        let mut command = shim(&["attribute", "--json"]);
+        command.arg(&json).arg("--baseline").arg(file).args(args).args(agent_probe::REFERENCE);
+        (run_for(&mut command, LIMIT), document(&json))
+    };
+    let differs = "\nthe judged room is not the baseline's:\n";
+
+    let (traced, yours) = compare(&full, &["--allow-group", "ptrace"]);
+    assert_eq!(traced.code(), 1, "{traced:?}");
+    let end = format!(
+        "{differs}was: filter default\nis:  filter default +ptrace\n\
+        weaker than the baseline: 1\n  ptrace-traceme: was blocked, is open\n"
+    );
+    assert!(traced.stdout.ends_with(&end), "{traced:?}");
+    let judged = yours["judged"].get::<Members>().unwrap();
+    assert_eq!((text(judged, "room"), text(judged, "filter")), ("yours", "default +ptrace"));
+    // Compared with itself there is nothing to say.
+    let own = scratch.path("own.json");
+    fs::rename(scratch.path("yours.json"), &own).unwrap();
+    let (same, _) = compare(&own, &["--allow-group=ptrace"]);
+    assert!(same.ok().ends_with("\n\nweaker than the baseline: 0\n"), "{same:?}");
+
+    let (wired, yours) = compare(&full, &["--layers", "-net"]);
+    let state = |of: &Members| {
+        let ops = ops(of);
+        text(ops.iter().find(|op| text(op, "op") == "net-connect-udp").unwrap(), "state").to_owned()
+    };
+    match state(&proof).as_str() {
+        "blocked" => {
+            assert_eq!((wired.code(), &*state(&yours)), (1, "open"), "{wired:?}");
+            assert!(wired.stdout.contains("net-connect-udp: was blocked, is open"), "{wired:?}");
+        }
+        _ => skip("a_room_of_ones_own_is_judged", "its row of the network: this host has no route"),
+    }
+    let (etc, _) = compare(&full, &["--ro-bind", "/etc/passwd", "/etc/passwd"]);
+    assert_eq!(etc.code(), 1, "{etc:?}");
+    assert!(etc.stdout.contains("fs-read-passwd: was blocked, is open"), "{etc:?}");
+    assert!(etc.stdout.contains("\nis:  --ro-bind /etc/passwd /etc/passwd\n"), "{etc:?}");
+
+    let (strict, _) = compare(&full, &["--filter", "strict"]);
+    assert!(strict.ok().ends_with("weaker than the baseline: 0\n"), "{strict:?}");
+
+    // What was written before anything but full was judged is of full.
+    let new = fs::read_to_string(&full).unwrap();
+    let (before, rest) = new.split_once("\"judged\":{").unwrap();
+    let (_, after) = rest.split_once("},").unwrap();
+    fs::write(&full, format!("{before}{after}")).unwrap();
+    let (old, _) = compare(&full, &[]);
+    assert!(old.ok().ends_with("\n\nweaker than the baseline: 0\n"), "{old:?}");
+    assert!(!old.stdout.contains(differs), "{old:?}");
+}
+
 /// One line that names the option and what is wrong, before any room is made.
 #[test] // seen to fail with a baseline that is read after the run
 fn what_cannot_be_done_is_said_first() {
@@ -156,6 +216,21 @@ fn what_cannot_be_done_is_said_first() {
         (vec!["attribute".into(), "fs-nothing".into()], "fs-nothing"),
         (vec!["attribute".into(), "--group".into(), "nothing".into()], "there are fs"),
         (vec!["attribute".into(), "--explain".into(), "x".into()], "--explain \"x\""),
+        (vec!["attribute".into(), "--all".into(), "--layers".into(), "-x".into()], "no layer `x`"),
+        (
+            vec!["attribute".into(), "--all".into(), "--profile=ns_only".into(), "--no-wx".into()],
+            "no layer seccomp",
+        ),
+        (
+            vec![
+                "attribute".into(),
+                "--all".into(),
+                "--bind".into(),
+                "/nowhere".into(),
+                "/x".into(),
+            ],
+            "/nowhere",
+        ),
         (
             vec!["attribute".into(), "--all".into(), "--json".into(), "/nowhere/x".into()],
             "/nowhere/x",

@@ -55,8 +55,8 @@ pub fn run(options: &Attribute) -> Result<u8, Failure> {
         html.write(&page::proof(&proof))?;
     }
     let weaker = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.weaker(&proof));
-    let note = baseline.and_then(|baseline| baseline.note(&proof));
-    print(&text(options, &proof, &weaker, note))?;
+    let notes = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.notes(&proof));
+    print(&text(options, &proof, &weaker, &notes))?;
     Ok(code(&proof, &weaker))
 }
 
@@ -70,7 +70,7 @@ fn code(proof: &Proof, weaker: &[String]) -> u8 {
     }
 }
 
-fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<String>) -> String {
+fn text(options: &Attribute, proof: &Proof, weaker: &[String], notes: &[String]) -> String {
     let is_asked = |id| options.explain.iter().any(|op| op.id == id);
     let explained = proof.findings.iter().filter(|finding| is_asked(finding.op.id));
     let mut text: String = explained.map(proof_text::explain).collect();
@@ -78,36 +78,35 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<Stri
         text.push_str(&proof_text::proof(proof, super::is_colourful()));
     }
     if options.baseline.is_some() {
-        if let Some(note) = note {
-            text.push_str(&format!("\n{note}\n"));
-        }
-        text.push_str(&format!("\nweaker than the baseline: {}\n", weaker.len()));
-        weaker.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        text.push('\n');
+        notes.iter().for_each(|line| text.push_str(&proof_text::lines(line, "")));
+        text.push_str(&format!("weaker than the baseline: {}\n", weaker.len()));
+        weaker.iter().for_each(|line| text.push_str(&proof_text::lines(line, "  ")));
     }
     text
 }
 
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
-    Lab::open(|_| ())?.makes(&options.ops)?;
+    let judged = Judged::of(&options.spec);
+    Lab::open(|_| ())?.judging(judged.clone()).makes(&options.ops)?;
     static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
     let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());
     let workers = available_parallelism().map_or(1, std::num::NonZero::get);
-    let proof =
-        examine(&options.ops, &Judged::default(), options.lattice, workers, &PROGRESS, |is_over| {
-            while !is_over() {
-                if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
-                    PROGRESS.stop.store(true, Relaxed);
-                    return;
-                }
-                if shown {
-                    let line = far(begun.elapsed(), all);
-                    let _nobody_reads = write!(stderr(), "\r\x1b[K{line}");
-                }
+    let proof = examine(&options.ops, &judged, options.lattice, workers, &PROGRESS, |is_over| {
+        while !is_over() {
+            if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
+                PROGRESS.stop.store(true, Relaxed);
+                return;
             }
-        });
+            if shown {
+                let line = far(begun.elapsed(), all);
+                let _nobody_reads = write!(stderr(), "\r\x1b[K{line}");
+            }
+        }
+    });
     if shown {
         let _nobody_reads = write!(stderr(), "\r\x1b[K");
     }

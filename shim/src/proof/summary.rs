@@ -4,6 +4,7 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 
 use super::Proof;
 use super::finding::{Finding, State};
+use super::judged::Named;
 
 /// One layer of the judged room.
 #[derive(Debug)]
@@ -40,8 +41,20 @@ pub fn counts(proof: &Proof) -> Vec<(State, usize)> {
     State::ALL.into_iter().map(|state| (state, count(state))).filter(|(_, n)| *n > 0).collect()
 }
 
-/// Dangerous operations that a room allows: why namespaces alone are no sandbox.
-pub fn open_in(proof: &Proof, layers: Layers) -> Vec<&Finding> {
+/// The dangerous operations that namespaces alone allow (so they are no sandbox), and those that the
+/// judged room does; of that alone, if it is namespaces alone.
+pub fn open(proof: &Proof) -> Vec<(&'static str, Vec<&'static str>)> {
+    let judged = proof.judged.room;
+    let ns_only = Named { name: "ns_only", layers: Layers::NS_ONLY };
+    let beside = Some(ns_only).filter(|ns_only| ns_only.layers != judged.layers);
+    beside
+        .into_iter()
+        .chain([judged])
+        .map(|room| (room.name, open_in(proof, room.layers)))
+        .collect()
+}
+
+fn open_in(proof: &Proof, layers: Layers) -> Vec<&'static str> {
     let is_open = |f: &&Finding| !f.op.must_work() && f.is_open_in(layers);
-    proof.findings.iter().filter(is_open).collect()
+    proof.findings.iter().filter(is_open).map(|f| f.op.id).collect()
 }

@@ -4,17 +4,21 @@
 //! {"schema":"agent-shim/attribute","version":1,
 //!  "kernel":"6.18.0","control":true,          whether the controls as real root were run
 //!  "partial":false,                           the run was stopped before the last operation
+//!  "judged":{"room":"full",                   the profile's name, or yours; a file of before has no
+//!            "layers":["seccomp",…],          such member, and is of full
+//!            "filter":"default",              none, default, strict; +GROUP -GROUP no-wx
+//!            "mounts":[]},                    "--ro-bind /data /data"
 //!  "rooms":[{"room":"full","kind":"profile",  control profile marked alone added without
 //!            "layers":["seccomp",…]}],        the columns, in the order of a page
 //!  "ops":[{"op":"fs-read-shadow","title":"…","group":"fs",
 //!          "must_work":false,"call":"…","safe":"…","judged":"…",
-//!          "state":"blocked",                 in full: see proof::finding::State
-//!          "blocker":"mnt ns",                the first that refuses in full; null: nothing
+//!          "state":"blocked",                 in the judged room: see proof::finding::State
+//!          "blocker":"mnt ns",                the first that refuses there; null: nothing
 //!          "note":"not present",              null, or a few words of evidence
 //!          "without_control":false,           the credit would rest on a control that was not run
 //!          "depth":2,                         how many layers block it alone
 //!          "sufficient":["mnt","landlock"],"necessary":[],
-//!          "blockers":{"none":"DAC",…},       of each profile; null: nothing was refused
+//!          "blockers":{"none":"DAC",…},       of each "profile"; null: nothing was refused
 //!          "results":{"full":{"result":"BLOCKED","errno":"ENOENT","note":null},…},  by room
 //!          "lattice":null,                    or {"rooms":645,"blocking":540,
 //!                                             "minimal":[["seccomp"],…],"open":[[…]]}
@@ -23,7 +27,7 @@
 //!  "layers":[{"layer":"mnt","word":"mnt ns",
 //!             "alone":["fs-read-shadow",…],   what it stops when added alone
 //!             "only":[],                      and no other layer does
-//!             "necessary":[]}],               what full lets through without it
+//!             "necessary":[]}],               what gets through without it
 //!  "open":{"ns_only":[…],"full":[…]},         dangerous operations that are allowed there
 //!  "cost":[{"profile":"none","startup_ms":0.31,…}]}   as in agent-shim/matrix; of a page only
 //! ```
@@ -34,6 +38,7 @@ use agent_probe::Outcome;
 use super::json::{Json, array, boolean, cost, names, object, outcome_members, text, text_or_null};
 use crate::lab::Setup;
 use crate::proof::finding::{Finding, chain};
+use crate::proof::judged::Judged;
 use crate::proof::lattice::Lattice;
 use crate::proof::rooms::{Room, rooms};
 use crate::proof::{Proof, summary};
@@ -46,25 +51,31 @@ pub const VERSION: u32 = 1;
 /// The whole document, ending in a newline.
 pub fn proof(proof: &Proof) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let judged = proof.judged.room;
-    let open =
-        [("ns_only", Layers::NS_ONLY), (judged.name, judged.layers)].map(|(name, layers)| {
-            let ids = summary::open_in(proof, layers).into_iter().map(|f| text(f.op.id));
-            (name, array(ids))
-        });
+    let open = summary::open(proof).into_iter();
+    let open = open.map(|(room, ids)| (room.to_owned(), array(ids.into_iter().map(text))));
     let document = object([
         ("schema", text(SCHEMA)),
         ("version", Json(VERSION.to_string())),
         ("kernel", text(kernel.trim())),
         ("control", boolean(proof.has_root)),
         ("partial", boolean(proof.is_partial)),
-        ("rooms", array(rooms(proof.has_root, judged).iter().map(room))),
+        ("judged", judged(&proof.judged)),
+        ("rooms", array(rooms(proof.has_root, proof.judged.room).iter().map(room))),
         ("ops", array(proof.findings.iter().map(op))),
         ("layers", array(summary::contributions(proof).iter().map(contribution))),
-        ("open", object(open)),
+        ("open", map(open)),
         ("cost", array(proof.costs.iter().map(cost))),
     ]);
     document.0 + "\n"
+}
+
+fn judged(judged: &Judged) -> Json {
+    object([
+        ("room", text(judged.room.name)),
+        ("layers", names(judged.room.layers)),
+        ("filter", text(&judged.filter_words())),
+        ("mounts", array(judged.mount_words().iter().map(|mount| text(mount)))),
+    ])
 }
 
 fn room(room: &Room) -> Json {
@@ -144,7 +155,6 @@ fn map(members: impl IntoIterator<Item = (String, Json)>) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::judged::Judged;
     use agent_init::layers::LAYERS;
 
     #[test]

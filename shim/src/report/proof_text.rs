@@ -7,13 +7,14 @@ use agent_init::layers::{LAYERS, Layers};
 use super::text::{grid, one_line};
 use crate::doctor::text::wrapped;
 use crate::proof::finding::{Finding, State, chain, in_words};
+use crate::proof::judged::Named;
 use crate::proof::{Proof, summary};
 
 /// The whole report.
 pub fn proof(proof: &Proof, colour: bool) -> String {
     let judged = proof.judged.room;
     let in_room = format!("in {}", judged.name);
-    let mut text = String::new();
+    let mut text = if judged == Named::FULL { String::new() } else { subject(proof) };
     let mut groups: Vec<&str> = proof.findings.iter().map(|f| f.op.group).collect();
     groups.dedup();
     for group in groups {
@@ -28,8 +29,11 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
             let _infallible = writeln!(text, "{}: {}", finding.op.id, in_words(lattice));
         }
     }
-    text.push_str(&list("namespaces alone leave open", &open(proof, Layers::NS_ONLY)));
-    text.push_str(&list(&format!("{} leaves open", judged.name), &open(proof, judged.layers)));
+    for (room, ids) in summary::open(proof) {
+        let who =
+            if room == "ns_only" { "namespaces alone leave" } else { &format!("{room} leaves") };
+        text.push_str(&list(&format!("{who} open"), &ids));
+    }
     for state in [State::Broken, State::Inconclusive] {
         let found = proof.findings.iter().filter(|f| f.state == state);
         let lines: Vec<_> = found.map(|f| format!("{}: {}", f.op.id, why(f))).collect();
@@ -41,6 +45,18 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
     }
     text.push_str(&closing(proof));
     text
+}
+
+/// What is judged, where that is not the profile that everybody has.
+fn subject(proof: &Proof) -> String {
+    let mut text = format!("judged: {}\n", proof.judged.room.name);
+    proof.judged.words().iter().for_each(|line| text.push_str(&lines(line, "  ")));
+    text + "\n"
+}
+
+/// Lines within the width of the report, each behind `margin`.
+pub fn lines(text: &str, margin: &str) -> String {
+    wrapped(text, 96).iter().map(|line| format!("{margin}{line}\n")).collect()
 }
 
 fn row(finding: &Finding) -> Vec<String> {
@@ -77,15 +93,11 @@ fn layers(proof: &Proof) -> String {
     format!("{}\n", grid(&rows, false))
 }
 
-fn open(proof: &Proof, layers: Layers) -> Vec<&'static str> {
-    summary::open_in(proof, layers).into_iter().map(|f| f.op.id).collect()
-}
-
 /// A heading with the count, and the words, wrapped.
 fn list(heading: &str, ids: &[&str]) -> String {
     let mut text = format!("{heading}: {}\n", ids.len());
     if !ids.is_empty() {
-        wrapped(&ids.join(" "), 96).iter().for_each(|line| _ = writeln!(text, "  {line}"));
+        text.push_str(&lines(&ids.join(" "), "  "));
     }
     text + "\n"
 }
