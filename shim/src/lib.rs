@@ -52,6 +52,7 @@ pub mod policy;
 
 pub mod attribute;
 pub mod bench;
+pub mod capability;
 pub mod cost;
 pub mod doctor;
 pub mod fixture;

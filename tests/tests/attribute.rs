@@ -251,6 +251,31 @@ fn what_cannot_be_done_is_said_first() {
     }
 }
 
+/// What the control has to have for its rows to mean something: a variable, wherever it was started
+/// from; capabilities, of which those that it lacks are told.
+#[test] // seen to fail without `make_variable`, and without `tell_of_control`
+fn the_control_has_a_variable_and_tells_what_it_lacks() {
+    let _alone = alone();
+    let mut bare = shim(&["attribute", "env-inherited"]);
+    let bare = run_for(bare.env_clear(), LIMIT);
+    assert!(bare.ok().contains("1 operations: 1 blocked"), "{bare:?}");
+    if !agent_shim::plan::is_real_root() {
+        return skip("the_control_has_a_variable_and_tells_what_it_lacks", "not real root");
+    }
+    let scratch = Scratch::new("attribute").unwrap();
+    let json = scratch.path("proof.json");
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--bounding-set", "-sys_boot"]).arg(agent_tests::bins::bin("agent-shim"));
+    let output = run_for(command.args(["attribute", "dev-mem", "--json"]).arg(&json), LIMIT);
+    output.ok();
+    let document = document(&json);
+    let told = document["control_lacks"].get::<Vec<JsonValue>>().unwrap();
+    let told: Vec<&str> = told.iter().map(|name| name.get::<String>().unwrap().as_str()).collect();
+    assert!(told.contains(&"CAP_SYS_BOOT") && !told.contains(&"CAP_SYS_ADMIN"), "{told:?}");
+    let said = format!("real root has no {};", told.join(", "));
+    assert!(output.stderr.contains(&said), "{output:?}");
+}
+
 /// The chain ends in a conclusion, and names the experiment that shows it.
 #[test] // seen to fail with `chain` that leaves out what is enough alone
 fn an_explanation_is_a_chain_of_experiments() {

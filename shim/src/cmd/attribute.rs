@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use agent_init::error::{Errno, Step};
 
 use super::output::Output;
-use super::{has_stdout, print};
+use super::{has_stdout, print, tell_of_control};
 use crate::cli::Attribute;
 use crate::cost::{self, Rounds};
 use crate::error::{At, Failure};
+use crate::fixture;
 use crate::lab::Lab;
 use crate::proof::baseline::Baseline;
 use crate::proof::finding::State;
@@ -88,6 +89,8 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], notes: &[String])
 
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
+    fixture::make_variable();
+    tell_of_control();
     let judged = Judged::of(&options.spec);
     Lab::open(|_| ())?.judging(judged.clone()).makes(&options.ops)?;
     static PROGRESS: Progress = Progress::new();

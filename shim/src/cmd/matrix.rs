@@ -6,11 +6,12 @@ use std::path::Path;
 use agent_probe::{OPS, Op, REFERENCE, Verdict, find};
 
 use super::output::Output;
-use super::{has_stdout, is_colourful, print};
+use super::{has_stdout, is_colourful, print, tell_of_control};
 use crate::attribute::{self, Blocker};
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
 use crate::error::Failure;
+use crate::fixture;
 use crate::lab::{Experiments, Lab, end_of_progress, progress_line, progress_of};
 use crate::launcher::{Judge, Launcher, is_in_doubt};
 use crate::profile::{PROFILES, Profile};
@@ -28,6 +29,8 @@ const BESIDE: [&str; 2] = ["none", "full"];
 pub fn run(options: &Matrix) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
     let output = options.json.as_deref().map(Output::open).transpose()?;
+    fixture::make_variable();
+    tell_of_control();
     let mut lab = Lab::open(progress_line())?;
     let report = examine(&mut lab, options);
     end_of_progress();

@@ -22,6 +22,7 @@ use std::thread;
 use agent_init::error::{Errno, Step};
 use agent_probe::{Op, Outcome};
 
+use crate::capability;
 use crate::cost::Cost;
 use crate::error::Failure;
 use crate::lab::{Experiments, Lab, Setup};
@@ -39,6 +40,8 @@ pub struct Proof {
     pub costs: Vec<Cost>,
     /// Whether the controls as real root were run.
     pub has_root: bool,
+    /// Capabilities that they had not, though root.
+    pub lacks: Vec<String>,
     /// Stopped before the last operation.
     pub is_partial: bool,
 }
@@ -109,8 +112,9 @@ pub fn examine(
     }
     found.sort_by_key(|(n, _)| *n);
     let findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
+    let lacks = if has_root { capability::lacking() } else { Vec::new() };
     let is_partial = findings.len() < ops.len();
-    Ok(Proof { judged: judged.clone(), findings, costs: Vec::new(), has_root, is_partial })
+    Ok(Proof { judged: judged.clone(), findings, costs: Vec::new(), has_root, lacks, is_partial })
 }
 
 /// A laboratory that makes no more rooms when it has been stopped.

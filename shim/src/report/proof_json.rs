@@ -3,6 +3,7 @@
 //! ```text
 //! {"schema":"agent-shim/attribute","version":1,
 //!  "kernel":"6.18.0","control":true,          whether the controls as real root were run
+//!  "control_lacks":[],                        capabilities that these had not: CAP_SYS_RESOURCE
 //!  "partial":false,                           the run was stopped before the last operation
 //!  "judged":{"room":"full",                   the profile's name, or yours; a file of before has no
 //!            "layers":["seccomp",…],          such member, and is of full
@@ -58,6 +59,7 @@ pub fn proof(proof: &Proof) -> String {
         ("version", Json(VERSION.to_string())),
         ("kernel", text(kernel.trim())),
         ("control", boolean(proof.has_root)),
+        ("control_lacks", array(proof.lacks.iter().map(|name| text(name)))),
         ("partial", boolean(proof.is_partial)),
         ("judged", judged(&proof.judged)),
         ("rooms", array(rooms(proof.has_root, proof.judged.room).iter().map(room))),
@@ -164,6 +166,7 @@ mod tests {
             findings: vec![],
             costs: vec![],
             has_root: false,
+            lacks: vec![],
             is_partial: true,
         };
         let document: tinyjson::JsonValue = proof(&nothing).parse().unwrap();
