@@ -31,6 +31,7 @@ pub mod idmap;
 pub mod image;
 pub mod ns;
 
+pub mod foreign;
 pub mod program;
 
 pub mod child;

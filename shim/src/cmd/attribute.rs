@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use agent_init::error::{Errno, Step};
+use agent_init::error::Step;
 
 use super::output::Output;
 use super::{has_stdout, print, tell_of_control};
@@ -32,32 +32,19 @@ const STOPPED: u8 = 128 + 2;
 /// 0: every operation has a verdict and the evidence agrees; else one of the above.
 pub fn run(options: &Attribute) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
-    if let (Some(json), true) = (&options.json, options.json == options.html) {
-        let what = format!("{}: --json and --html are one file", json.display());
-        return Err(Failure::new(Step::OUTPUT, "open", what, Errno::EEXIST));
-    }
-    let json = options.json.as_deref().map(Output::open).transpose()?;
-    let html = options.html.as_deref().map(Output::open).transpose()?;
-    let baseline = options.baseline.as_deref().map(|path| {
-        Baseline::read(path).map_err(|wrong| {
-            let what = format!("{}: {wrong}", path.display());
-            Failure::new(Step::OUTPUT, "baseline", what, Errno::EINVAL)
-        })
-    });
-    let baseline = baseline.transpose()?;
+    let [json, html] = Output::open([options.json.as_deref(), options.html.as_deref()])?;
+    let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
     let mut proof = observe(options)?;
     if html.is_some() {
         proof.costs = costs(&proof)?;
     }
-    if let Some(json) = json {
-        json.write(&proof_json::proof(&proof))?;
-    }
-    if let Some(html) = html {
-        html.write(&page::proof(&proof))?;
-    }
+    let json = json.map_or(Ok(()), |json| json.write(&proof_json::proof(&proof)));
+    let html = html.map_or(Ok(()), |html| html.write(&page::proof(&proof)));
     let weaker = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.weaker(&proof));
     let notes = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.notes(&proof));
+    // What one of them could not take the others may have.
     print(&text(options, &proof, &weaker, &notes))?;
+    json.and(html)?;
     Ok(code(&proof, &weaker))
 }
 
@@ -90,9 +77,9 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], notes: &[String])
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
     fixture::make_variable();
-    tell_of_control();
     let judged = Judged::of(&options.spec);
     Lab::open(|_| ())?.judging(judged.clone()).makes(&options.ops)?;
+    tell_of_control();
     static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;

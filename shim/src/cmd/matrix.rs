@@ -28,9 +28,8 @@ const BESIDE: [&str; 2] = ["none", "full"];
 /// 0: the room held, and every launcher has answered; else one of the above.
 pub fn run(options: &Matrix) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
-    let output = options.json.as_deref().map(Output::open).transpose()?;
+    let [output] = Output::open([options.json.as_deref()])?;
     fixture::make_variable();
-    tell_of_control();
     let mut lab = Lab::open(progress_line())?;
     let report = examine(&mut lab, options);
     end_of_progress();
@@ -61,6 +60,7 @@ fn examine(lab: &mut Lab, options: &Matrix) -> Result<Report, Failure> {
     let is_shown = |profile: &&Profile| is_alone || BESIDE.contains(&profile.name);
     let profiles: Vec<&Profile> = PROFILES.iter().filter(is_shown).collect();
     lab.makes(&ops)?;
+    tell_of_control();
     let mut tables = Vec::new();
     for profile in profiles {
         let mut rows = Vec::new();

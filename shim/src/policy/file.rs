@@ -1,15 +1,13 @@
 //! A raw filter in a file: `struct sock_filter` after `struct sock_filter`, 8 bytes each, as seccomp(2) takes them.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 
 use agent_init::bpf::{CAPACITY, SockFilter};
-use agent_init::error::{Errno, Step};
+use agent_init::error::Step;
 
 use super::insn::Invalid;
-use crate::error::{Failure, errno_of};
+use crate::error::Failure;
+use crate::foreign;
 
 /// `sizeof(struct sock_filter)`.
 const INSN: usize = 8;
@@ -18,29 +16,7 @@ const MOST_BYTES: usize = INSN * CAPACITY;
 
 /// What is in the file; the inner error: it is no program.
 pub fn read(path: &OsStr) -> Result<Result<Vec<SockFilter>, Invalid>, Failure> {
-    let failure = |call, errno| Failure::new(Step::POLICY, call, path.as_encoded_bytes(), errno);
-    let io = |call| move |e: std::io::Error| failure(call, errno_of(&e));
-    // A FIFO is not waited for.
-    let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = open.map_err(io("open"))?;
-    let meta = file.metadata().map_err(io("fstat"))?;
-    if meta.is_dir() {
-        return Err(failure("read", Errno::EISDIR));
-    }
-    if !meta.is_file() {
-        return Err(failure("read", Errno::EOPNOTSUPP));
-    }
-    let most = u64::try_from(MOST_BYTES).unwrap_or(u64::MAX);
-    if meta.len() > most {
-        return Err(failure("read", Errno::EFBIG));
-    }
-    let mut bytes = Vec::new();
-    // It may grow while it is read.
-    file.take(most + 1).read_to_end(&mut bytes).map_err(io("read"))?;
-    if bytes.len() > MOST_BYTES {
-        return Err(failure("read", Errno::EFBIG));
-    }
-    Ok(instructions(&bytes))
+    foreign::read(Step::POLICY, path, MOST_BYTES).map(|bytes| instructions(&bytes))
 }
 
 /// Bytes as instructions.

@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 
+use agent_init::error::Step;
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::find;
 use tinyjson::JsonValue;
@@ -13,10 +12,12 @@ use tinyjson::JsonValue;
 use super::Proof;
 use super::finding::{Finding, State};
 use super::judged::{self, Judged};
+use crate::error::Failure;
+use crate::foreign;
 use crate::report::proof_json::{SCHEMA, VERSION};
 
 /// More than this is no report: one of 1000 operations has about 2 MiB.
-const MOST_BYTES: u64 = 32 << 20;
+const MOST_BYTES: usize = 32 << 20;
 /// The parser recurses; a report nests five deep.
 const MOST_DEPTH: usize = 16;
 
@@ -32,21 +33,15 @@ pub struct Baseline {
 type Row = (State, usize, Vec<String>);
 
 impl Baseline {
-    /// Reads a report. The error is what is wrong with it, in words.
-    pub fn read(path: &OsStr) -> Result<Baseline, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-        if !is_file {
-            return Err("not a regular file".into());
-        }
-        let mut text = String::new();
-        file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err("more than 32 MiB".into());
-        }
-        Baseline::parse(&text)
+    /// Reads a report.
+    pub fn read(path: &OsStr) -> Result<Baseline, Failure> {
+        let bytes = foreign::read(Step::BASELINE, path, MOST_BYTES)?;
+        let text = str::from_utf8(&bytes).map_err(|_| "damaged: not UTF-8".to_owned());
+        text.and_then(Baseline::parse)
+            .map_err(|wrong| Failure::words(Step::BASELINE, format!("{}: {wrong}", path.display())))
     }
 
+    /// The error is what is wrong with it, in words.
     fn parse(text: &str) -> Result<Baseline, String> {
         if agent_probe::record::depth(text) > MOST_DEPTH {
             return Err("nested too deep".into());
