@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use agent_probe::{OPS, Op, find};
+use agent_probe::{GROUPS, OPS, Op, find};
 use lexopt::Parser;
 
 use super::run::{bind, walls};
@@ -61,18 +61,12 @@ pub(super) const OPTIONS: &[Opt<Attribute>] = &[
     opt("html",     "FILE", "write a page to look at, without network",               |a, v| { a.html = v.first().cloned(); Ok(()) }),
 ];
 
-/// The names of the groups, in the order of the table.
-pub fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<_> = OPS.iter().map(|op| op.group).collect();
-    groups.dedup();
-    groups
-}
-
 fn group(name: &str) -> Result<impl Iterator<Item = &'static Op>, String> {
-    if !groups().contains(&name) {
-        return Err(format!("no such group; there are {}", groups().join(", ")));
+    let names: Vec<&str> = GROUPS.iter().map(|(group, _)| *group).collect();
+    if !names.contains(&name) {
+        return Err(format!("no such group; there are {}", names.join(", ")));
     }
-    Ok(OPS.iter().filter(move |op| op.group == name).collect::<Vec<_>>().into_iter())
+    Ok(OPS.iter().filter(move |op| op.group == name))
 }
 
 fn named(id: &str) -> Result<&'static Op, String> {

@@ -35,16 +35,15 @@ pub fn run(options: &Attribute) -> Result<u8, Failure> {
     let [json, html] = Output::open([options.json.as_deref(), options.html.as_deref()])?;
     let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
     let mut proof = observe(options)?;
-    if html.is_some() {
-        proof.costs = costs(&proof)?;
-    }
+    let costs = html.as_ref().map_or(Ok(Vec::new()), |_| costs(&proof));
+    let measured = costs.map(|costs| proof.costs = costs);
     let json = json.map_or(Ok(()), |json| json.write(&proof_json::proof(&proof)));
     let html = html.map_or(Ok(()), |html| html.write(&page::proof(&proof)));
     let weaker = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.weaker(&proof));
     let notes = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.notes(&proof));
-    // What one of them could not take the others may have.
-    print(&text(options, &proof, &weaker, &notes))?;
-    json.and(html)?;
+    // What was found out is not lost with the first of them that fails.
+    let printed = print(&text(options, &proof, &weaker, &notes));
+    measured.and(json).and(html).and(printed)?;
     Ok(code(&proof, &weaker))
 }
 

@@ -64,7 +64,11 @@ impl Baseline {
         }
         let ops = members.get("ops").and_then(JsonValue::get::<Vec<_>>).ok_or("damaged: no ops")?;
         let has_root = members.get("control").and_then(JsonValue::get::<bool>) == Some(&true);
-        let rows = ops.iter().map(row).collect::<Option<_>>().ok_or("damaged: a row")?;
+        let rows: HashMap<_, _> =
+            ops.iter().map(row).collect::<Option<_>>().ok_or("damaged: a row")?;
+        if rows.len() != ops.len() {
+            return Err("damaged: an operation twice".into());
+        }
         let judged = match members.get("judged") {
             Some(words) => judged_room(words).ok_or("damaged: what was judged")?,
             None => Judged::default().words(),
@@ -174,10 +178,12 @@ mod tests {
         format!(r#"{{"schema":"agent-shim/attribute","version":{version},{rest}}}"#)
     }
 
+    const ROW: &str =
+        r#"{"op":"dev-mem","state":"blocked","depth":1,"sufficient":["mnt"],"more":[]}"#;
+
     #[test]
     fn a_report_is_read() {
-        let row = r#"{"op":"dev-mem","state":"blocked","depth":1,"sufficient":["mnt"],"more":[]}"#;
-        let good = text("1", &format!(r#""partial":false,"ops":[{row}]"#));
+        let good = text("1", &format!(r#""partial":false,"ops":[{ROW}]"#));
         let row = (State::Blocked, 1, vec!["mnt".to_owned()]);
         let rows = HashMap::from([("dev-mem".to_owned(), row)]);
         assert_eq!(
@@ -202,6 +208,7 @@ mod tests {
             (text("1", r#""partial":false,"ops":[{}]"#), "a row"),
             (text("1", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
             (text("1", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
+            (text("1", &format!(r#""partial":false,"ops":[{ROW},{ROW}]"#)), "twice"),
             ("[".repeat(100_000), "too deep"),
             (text("1", ops).replace("attribute", "matrix"), "schema"),
         ] {
