@@ -14,7 +14,7 @@ use std::time::Duration;
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 use agent_probe::record::Record;
-use agent_probe::{Fixture, Kind, Op, Outcome, Verdict, host_facts};
+use agent_probe::{Fixture, Op, Outcome, Verdict, host_facts};
 
 use crate::cmd::io_failure;
 use crate::error::{At, Failure};
@@ -24,7 +24,7 @@ use crate::plan;
 use crate::profile;
 use crate::proof::judged::{Judged, Named, columns};
 use crate::proof::rooms;
-use crate::spec::Spec;
+use crate::spec::{Bend, Spec};
 use crate::sys::{self, End};
 use crate::{Sandbox, image};
 
@@ -35,10 +35,17 @@ pub enum Setup {
     Room(Layers),
     /// The same, and every refusal of the filter answers errno 4095.
     Marked(Layers),
+    /// The same room, and its agent is root of its user namespace, whatever its capabilities.
+    RootInside(Layers),
+    /// The same room without a limit.
+    Unlimited(Layers, Limit),
     /// The positive control: as real root, with no layer, in a private mount namespace.
     RealRoot,
-    /// The control with all capabilities given up: what is left is ownership.
-    RealRootNoCaps,
+    /// The control with one layer, and nothing that this layer stands on elsewhere. With
+    /// [`Layers::CAPS`], what is left is ownership.
+    RootWith(Layers),
+    /// The control as another id, with every capability but those over files of others.
+    OtherId,
 }
 
 impl std::fmt::Display for Setup {
@@ -46,10 +53,66 @@ impl std::fmt::Display for Setup {
         match self {
             Setup::Room(layers) => write!(f, "room {}", profile::spelled(*layers)),
             Setup::Marked(layers) => write!(f, "marked {}", profile::spelled(*layers)),
+            Setup::RootInside(layers) => {
+                write!(f, "room {}, as root inside", profile::spelled(*layers))
+            }
+            Setup::Unlimited(layers, limit) => {
+                write!(f, "room {}, no {}", profile::spelled(*layers), limit.word())
+            }
             Setup::RealRoot => f.write_str("real root"),
-            Setup::RealRootNoCaps => f.write_str("real root without capabilities"),
+            Setup::RootWith(layers) => write!(f, "real root with {}", profile::spelled(*layers)),
+            Setup::OtherId => f.write_str("another id, all capabilities but those over files"),
         }
     }
+}
+
+/// What the harness bounds, as far as it is put in force by different means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// setrlimit(2).
+    Rlimits,
+    /// The room's cgroup.
+    Cgroup,
+    /// The size of the room's own directories.
+    Tmpfs,
+    /// Inotify instances of the user namespace.
+    Watchers,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Limit; 4] = [Limit::Rlimits, Limit::Cgroup, Limit::Tmpfs, Limit::Watchers];
+
+    /// The word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Limit::Rlimits => "rlimit",
+            Limit::Cgroup => "cgroup",
+            Limit::Tmpfs => "tmpfs size",
+            Limit::Watchers => "inotify count",
+        }
+    }
+
+    /// A room without it. Processes are counted by the user namespace where there is one, else by
+    /// the room's cgroup: see [`crate::limits`].
+    fn off(self, sandbox: Sandbox, layers: Layers) -> Sandbox {
+        let counted = layers.contains(Layers::USERNS);
+        match self {
+            Limit::Rlimits => {
+                let sandbox = sandbox.bent(Bend::NoRlimits);
+                let sandbox = without(sandbox, &[Resource::OpenFiles, Resource::FileSize]);
+                if counted { without(sandbox, &[Resource::Processes]) } else { sandbox }
+            }
+            Limit::Cgroup if counted => sandbox,
+            Limit::Cgroup => without(sandbox, &[Resource::Processes]),
+            Limit::Tmpfs => without(sandbox, &[Resource::TmpfsSize, Resource::TmpfsInodes]),
+            Limit::Watchers => sandbox.bent(Bend::Watchers),
+        }
+    }
+}
+
+fn without(sandbox: Sandbox, limits: &[Resource]) -> Sandbox {
+    limits.iter().fold(sandbox, |sandbox, resource| sandbox.limit(*resource, None))
 }
 
 /// Who can make experiments: the laboratory, and what tests put in its place.
@@ -126,7 +189,7 @@ impl Lab {
     /// Tries it now. An error is the harness's: the room could not be made, or no fixture at all. An operation whose
     /// fixture was not alive before or after it is no evidence, and says why.
     pub fn attempt(&self, op: &'static Op, setup: Setup) -> Result<Outcome, Failure> {
-        let sandbox = unlimited(self.sandbox(setup), op, setup);
+        let sandbox = self.sandbox(setup);
         if op.needs.is_empty() {
             return self.tried(op, sandbox, setup);
         }
@@ -202,11 +265,26 @@ impl Lab {
         *sandbox.spec() = match setup {
             Setup::Room(layers) => self.judged.spec(layers),
             Setup::Marked(layers) => Spec { marked: true, ..self.judged.spec(layers) },
-            Setup::RealRoot => control(Layers::empty()),
-            Setup::RealRootNoCaps => control(Layers::CAPS),
+            Setup::RootInside(layers) => {
+                Spec { bend: Some(Bend::RootInside), ..self.judged.spec(layers) }
+            }
+            Setup::Unlimited(layers, _) => self.judged.spec(layers),
+            Setup::RealRoot => self.control(Layers::empty()),
+            Setup::RootWith(layers) => self.control(layers),
+            Setup::OtherId => Spec { bend: Some(Bend::OtherId), ..self.control(Layers::empty()) },
         };
         // An experiment is about layers: without a cgroup, which would take its time.
-        sandbox.bare().limit(Resource::Memory, None)
+        let sandbox = sandbox.bare().limit(Resource::Memory, None);
+        match setup {
+            Setup::Unlimited(layers, limit) => limit.off(sandbox, layers),
+            _ if is_control(setup) => unlimited(sandbox),
+            _ => sandbox,
+        }
+    }
+
+    /// As real root, outside of every room.
+    fn control(&self, layers: Layers) -> Spec {
+        Spec { as_real_root: true, ..self.judged.spec(layers) }
     }
 
     /// Runs it to its end: how it ended (`None`: it did not, and was killed), and what it said on
@@ -222,22 +300,15 @@ impl Lab {
     }
 }
 
-/// As real root, outside of every room.
-fn control(layers: Layers) -> Spec {
-    Spec { layers, as_real_root: true, ..Spec::default() }
-}
-
 fn is_control(setup: Setup) -> bool {
-    matches!(setup, Setup::RealRoot | Setup::RealRootNoCaps)
+    matches!(setup, Setup::RealRoot | Setup::RootWith(_) | Setup::OtherId)
 }
 
 /// Every room has limits, whatever its layers: that a row about them can succeed is shown by the control, which has
-/// none that can be left out.
-fn unlimited(sandbox: Sandbox, op: &Op, setup: Setup) -> Sandbox {
-    if op.kind != Kind::Hygiene || !is_control(setup) {
-        return sandbox;
-    }
-    sandbox.limit(Resource::OpenFiles, None).limit(Resource::FileSize, None)
+/// none.
+fn unlimited(sandbox: Sandbox) -> Sandbox {
+    use Resource::{FileSize, OpenFiles, Processes, TmpfsInodes, TmpfsSize};
+    without(sandbox, &[Processes, OpenFiles, FileSize, TmpfsSize, TmpfsInodes])
 }
 
 /// No layer stands between a room and what the harness hands in: the same.
@@ -268,7 +339,13 @@ fn is_unnoticed(op: &Op, outcome: &Outcome, before: u64, after: u64) -> bool {
 const SIGSYS: i32 = 128 + libc::SIGSYS;
 
 fn has_filter(setup: Setup) -> bool {
-    matches!(setup, Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::SECCOMP))
+    match setup {
+        Setup::Room(l) | Setup::Marked(l) | Setup::RootInside(l) | Setup::Unlimited(l, _) => {
+            l.contains(Layers::SECCOMP)
+        }
+        Setup::RootWith(l) => l.contains(Layers::SECCOMP),
+        Setup::RealRoot | Setup::OtherId => false,
+    }
 }
 
 /// Reads a pipe until it is empty, at most 64 KiB. Not to its end: where no pid namespace takes

@@ -55,6 +55,7 @@ pub mod attribute;
 pub mod bench;
 pub mod capability;
 pub mod cost;
+pub mod credit;
 pub mod doctor;
 pub mod fixture;
 pub mod keeper;

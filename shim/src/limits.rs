@@ -13,6 +13,7 @@ use crate::cgroup::{self, Group, Want};
 use crate::error::Failure;
 use crate::plan::{Identity, Plan};
 use crate::room;
+use crate::spec::Bend;
 use crate::sys::{self, End};
 
 /// What is limited: the rows of [`TABLE`], in its order.
@@ -250,9 +251,13 @@ impl InForce {
     /// Makes the room's group and decides the rest. What was asked for and cannot be had ends the
     /// launch here, unless best effort is enough.
     pub fn of(plan: &Plan) -> Result<InForce, Failure> {
-        let mut all = InForce { rlimits: room::RLIMITS.to_vec(), ..InForce::default() };
         // The control of an experiment is no room.
-        let wants = if plan.identity == Identity::RealRoot { Vec::new() } else { wants(plan) };
+        let is_room = plan.identity != Identity::RealRoot;
+        let wants = if is_room { wants(plan) } else { Vec::new() };
+        let mut all = InForce::default();
+        if is_room && plan.bend != Some(Bend::NoRlimits) {
+            all.rlimits.extend(room::RLIMITS);
+        }
         let outcomes = if wants.is_empty() {
             Vec::new()
         } else {

@@ -122,7 +122,7 @@ impl Baseline {
             return None;
         }
         if depth < depth_was {
-            return Some(format!("{id}: {depth_was} layers blocked it alone, now {depth}"));
+            return Some(format!("{id}: {depth_was} layers were enough alone, now {depth}"));
         }
         let still = finding.cell().map_or(Layers::empty(), |cell| cell.sufficient);
         let names =
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_report_is_read() {
-        let good = text("1", &format!(r#""partial":false,"ops":[{ROW}]"#));
+        let good = text("2", &format!(r#""partial":false,"ops":[{ROW}]"#));
         let row = (State::Blocked, 1, vec!["mnt".to_owned()]);
         let rows = HashMap::from([("dev-mem".to_owned(), row)]);
         assert_eq!(
@@ -199,18 +199,18 @@ mod tests {
             (String::new(), "not JSON"),
             ("[]".into(), "not an object"),
             ("{}".into(), "schema"),
-            (text("2", ops), "version is 2"),
-            (text("\"1\"", ops), "version is none"),
-            (text("1", r#""partial":true,"ops":[]"#), "stopped"),
-            (text("1", r#""ops":[]"#), "no partial"),
-            (text("1", &format!(r#""judged":{{"layers":[7]}},{ops}"#)), "what was judged"),
-            (text("1", r#""partial":false"#), "no ops"),
-            (text("1", r#""partial":false,"ops":[{}]"#), "a row"),
-            (text("1", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
-            (text("1", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
-            (text("1", &format!(r#""partial":false,"ops":[{ROW},{ROW}]"#)), "twice"),
+            (text("1", ops), "version is 1"),
+            (text("\"2\"", ops), "version is none"),
+            (text("2", r#""partial":true,"ops":[]"#), "stopped"),
+            (text("2", r#""ops":[]"#), "no partial"),
+            (text("2", &format!(r#""judged":{{"layers":[7]}},{ops}"#)), "what was judged"),
+            (text("2", r#""partial":false"#), "no ops"),
+            (text("2", r#""partial":false,"ops":[{}]"#), "a row"),
+            (text("2", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
+            (text("2", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
+            (text("2", &format!(r#""partial":false,"ops":[{ROW},{ROW}]"#)), "twice"),
             ("[".repeat(100_000), "too deep"),
-            (text("1", ops).replace("attribute", "matrix"), "schema"),
+            (text("2", ops).replace("attribute", "matrix"), "schema"),
         ] {
             let said = Baseline::parse(&text).unwrap_err();
             assert!(said.contains(why), "{said:?} for {why}");

@@ -130,9 +130,9 @@ impl Finding {
         self.rooms.iter().find(|(room, _)| room.setup == setup).map(|(_, outcome)| outcome)
     }
 
-    /// Layers that block it alone: how many mistakes away the agent is.
+    /// Layers that are enough alone: how many mistakes away the agent is.
     pub fn depth(&self) -> usize {
-        self.cell().map_or(0, |cell| cell.sufficient.iter().count())
+        self.cell().map_or(0, |cell| cell.enough().iter().count())
     }
 
     /// Whether namespaces alone leave it open.
@@ -169,8 +169,11 @@ fn doubts(finding: &Finding) -> Vec<String> {
         }
     }
     for (column, cell) in &finding.cells {
-        if cell.blocker == Some(Blocker::Unknown) && cell.outcome.verdict == Verdict::Blocked {
-            doubts.push(format!("{}: refused, and no experiment shows by what", column.name));
+        // Others are told above.
+        let is_seen = cell.outcome.verdict != Verdict::Inconclusive;
+        if cell.blocker == Some(Blocker::Unknown) && is_seen {
+            let (name, seen, answers) = (column.name, words(&cell.outcome), &cell.proof);
+            doubts.push(format!("{name}: {seen}, and no experiment shows by what: {answers}"));
         }
     }
     doubts
@@ -238,6 +241,10 @@ fn conclusion(finding: &Finding) -> String {
         State::Blocked => {
             format!("so in {room} it is blocked, first by {blocker}; depth {}", finding.depth())
         }
+        state @ (State::Contained | State::Redacted) => {
+            let word = state.word();
+            format!("so in {room} it is {word}, by {blocker}; depth {}", finding.depth())
+        }
         State::Absent => "so nothing of the room is credited: real root cannot do it either".into(),
         state => format!("so in {room}: {}", state.word()),
     }
@@ -260,7 +267,11 @@ mod tests {
 
     impl Experiments for World {
         fn run(&mut self, _: &'static Op, setup: Setup) -> Outcome {
-            (self.0)(setup)
+            // Who is root inside is the same to these worlds.
+            match setup {
+                Setup::RootInside(layers) => (self.0)(Setup::Room(layers)),
+                other => (self.0)(other),
+            }
         }
 
         fn has_root(&self) -> bool {

@@ -4,6 +4,7 @@
 use agent_init::layers::{LAYERS, Layer, Layers};
 
 use crate::lab::Setup;
+use crate::profile::spelled;
 use crate::proof::judged::{Named, columns};
 
 /// Why a room is made.
@@ -13,6 +14,8 @@ pub enum Kind {
     Control,
     /// The judged room, and the profiles beside it.
     Profile,
+    /// The control and one layer: whether it stops even root.
+    Root,
     /// `none` and one layer, with what that stands on.
     Alone,
     /// `ns_only` and one layer.
@@ -29,6 +32,7 @@ impl Kind {
         match self {
             Kind::Control => "control",
             Kind::Profile => "profile",
+            Kind::Root => "root",
             Kind::Alone => "alone",
             Kind::Added => "added",
             Kind::Without => "without",
@@ -40,7 +44,7 @@ impl Kind {
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Unique: `real root`, `full`, `none+mnt`, `full-seccomp`.
+    /// Unique: `real root`, `root+caps`, `full`, `none+mnt`, `full-seccomp`.
     pub name: String,
     /// Why.
     pub kind: Kind,
@@ -58,13 +62,15 @@ pub fn rooms(has_root: bool, judged: Named) -> Vec<Room> {
     };
     if has_root {
         add(Kind::Control, Setup::RealRoot);
-        add(Kind::Control, Setup::RealRootNoCaps);
     }
     for column in columns(judged) {
         add(Kind::Profile, Setup::Room(column.layers));
     }
     if judged.layers.contains(Layers::SECCOMP) {
         add(Kind::Marked, Setup::Marked(judged.layers));
+    }
+    for layer in LAYERS.iter().filter(|_| has_root) {
+        add(Kind::Root, Setup::RootWith(layer.flag));
     }
     for layer in LAYERS {
         add(Kind::Alone, Setup::Room(layer.flag.with_needs()));
@@ -89,7 +95,14 @@ pub fn removable(profile: Layers) -> impl Iterator<Item = &'static Layer> {
 pub fn name(judged: Named, setup: Setup) -> String {
     match setup {
         Setup::RealRoot => "real root".into(),
-        Setup::RealRootNoCaps => "real root-caps".into(),
+        Setup::RootWith(layers) => format!("root+{}", spelled(layers)),
+        Setup::OtherId => "another id, all capabilities but those over files".into(),
+        Setup::RootInside(layers) => {
+            format!("{}, as root inside", name(judged, Setup::Room(layers)))
+        }
+        Setup::Unlimited(layers, limit) => {
+            format!("{}, no {}", name(judged, Setup::Room(layers)), limit.word())
+        }
         Setup::Marked(layers) => format!("{} marked", name(judged, Setup::Room(layers))),
         Setup::Room(layers) => {
             let column = columns(judged).into_iter().find(|column| column.layers == layers);
@@ -108,7 +121,7 @@ fn differing(judged: Named, layers: Layers) -> String {
         .or_else(|| one(&|flag| judged.layers - flag, &format!("{}-", judged.name)))
         .or_else(|| one(&|flag| Layers::WITH_LANDLOCK - flag, "landlock-"))
         .or_else(|| one(&|flag| Layers::NS_ONLY - flag, "ns_only-"))
-        .unwrap_or_else(|| crate::profile::spelled(layers))
+        .unwrap_or_else(|| spelled(layers))
 }
 
 #[cfg(test)]
@@ -122,10 +135,17 @@ mod tests {
             assert_eq!(rooms.iter().position(|r| r.name == room.name), Some(n), "{room:?}");
             assert_eq!(rooms.iter().position(|r| r.setup == room.setup), Some(n), "{room:?}");
         }
-        for name in ["real root", "full", "full marked", "none+mnt", "ns_only+caps", "full-seccomp"]
-        {
+        for name in [
+            "real root",
+            "full",
+            "full marked",
+            "none+mnt",
+            "root+caps",
+            "ns_only+caps",
+            "full-seccomp",
+        ] {
             assert!(rooms.iter().any(|r| r.name == name), "{name}");
         }
-        assert_eq!(rooms.len(), super::rooms(false, Named::FULL).len() + 2);
+        assert_eq!(rooms.len(), super::rooms(false, Named::FULL).len() + 1 + LAYERS.len());
     }
 }

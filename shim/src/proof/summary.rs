@@ -5,15 +5,18 @@ use agent_init::layers::{LAYERS, Layer, Layers};
 use super::Proof;
 use super::finding::{Finding, State};
 use super::judged::Named;
+use crate::attribute::Cell;
 
 /// One layer of the judged room.
 #[derive(Debug)]
 pub struct Contribution {
     /// Which.
     pub layer: &'static Layer,
-    /// What it stops when it is added alone.
+    /// What it stops when it is added alone: see [`Cell::sufficient`].
     pub alone: Vec<&'static str>,
-    /// What it stops alone, and no other layer does.
+    /// What it alone keeps inside, or hides the content of.
+    pub keeps: Vec<&'static str>,
+    /// What it stops or keeps alone, and no other layer does.
     pub only: Vec<&'static str>,
     /// What gets through when it is taken out.
     pub necessary: Vec<&'static str>,
@@ -22,15 +25,16 @@ pub struct Contribution {
 /// A row for each layer of the judged room, in the order in which the kernel asks them.
 pub fn contributions(proof: &Proof) -> Vec<Contribution> {
     let settled = || proof.findings.iter().filter(|f| f.doubts.is_empty());
-    let ids = |holds: &dyn Fn(Layers, Layers) -> bool| -> Vec<&'static str> {
+    let ids = |holds: &dyn Fn(&Cell) -> bool| -> Vec<&'static str> {
         let cells = settled().filter_map(|f| Some((f.op.id, f.cell()?)));
-        cells.filter(|(_, c)| holds(c.sufficient, c.necessary)).map(|(id, _)| id).collect()
+        cells.filter(|(_, cell)| holds(cell)).map(|(id, _)| id).collect()
     };
     let row = |layer: &'static Layer| Contribution {
         layer,
-        alone: ids(&|sufficient, _| sufficient.contains(layer.flag)),
-        only: ids(&|sufficient, _| sufficient == layer.flag),
-        necessary: ids(&|_, necessary| necessary.contains(layer.flag)),
+        alone: ids(&|cell| cell.sufficient.contains(layer.flag)),
+        keeps: ids(&|cell| cell.keeps.contains(layer.flag)),
+        only: ids(&|cell| cell.enough() == layer.flag),
+        necessary: ids(&|cell| cell.necessary.contains(layer.flag)),
     };
     LAYERS.iter().filter(|l| proof.judged.room.layers.contains(l.flag)).map(row).collect()
 }

@@ -1,7 +1,7 @@
 //! The proof, for machines. Members may be added within a version; readers ignore unknown ones.
 //!
 //! ```text
-//! {"schema":"agent-shim/attribute","version":1,
+//! {"schema":"agent-shim/attribute","version":2,
 //!  "kernel":"6.18.0","control":true,          whether the controls as real root were run
 //!  "control_lacks":[],                        capabilities that these had not: CAP_SYS_RESOURCE
 //!  "partial":false,                           the run was stopped before the last operation
@@ -9,17 +9,19 @@
 //!            "layers":["seccomp",…],          such member, and is of full
 //!            "filter":"default",              none, default, strict; +GROUP -GROUP no-wx
 //!            "mounts":[]},                    "--ro-bind /data /data"
-//!  "rooms":[{"room":"full","kind":"profile",  control profile marked alone added without
-//!            "layers":["seccomp",…]}],        the columns, in the order of a page
+//!  "rooms":[{"room":"full","kind":"profile",  control profile marked root alone
+//!            "layers":["seccomp",…]}],        added without: the columns, in the order of a page
 //!  "ops":[{"op":"fs-read-shadow","title":"…","group":"fs",
 //!          "must_work":false,"call":"…","safe":"…","judged":"…",
 //!          "state":"blocked",                 in the judged room: see proof::finding::State
-//!          "blocker":"mnt ns",                the first that refuses there; null: nothing
+//!          "blocker":"mnt ns",                the first that refuses, contains or hides there; or null
 //!          "note":"not present",              null, or a few words of evidence
 //!          "without_control":false,           the credit would rest on a control that was not run
-//!          "depth":2,                         how many layers block it alone
-//!          "sufficient":["mnt","landlock"],"necessary":[],
-//!          "blockers":{"none":"DAC",…},       of each "profile"; null: nothing was refused
+//!          "depth":2,                         how many layers are enough alone: those of the next two
+//!          "sufficient":["mnt","landlock"],   each turns "allowed" into "blocked"
+//!          "keeps":[],                        each turns "allowed" into "contained" or "redacted"
+//!          "necessary":[],                    without it that room allows it
+//!          "blockers":{"none":"DAC",…},       of each "profile"; null: it is allowed
 //!          "results":{"full":{"result":"BLOCKED","errno":"ENOENT","note":null},…},  by room
 //!          "lattice":null,                    or {"rooms":645,"blocking":540,
 //!                                             "minimal":[["seccomp"],…],"open":[[…]]}
@@ -27,7 +29,8 @@
 //!          "chain":["real root, no layer: ALLOWED",…]}],
 //!  "layers":[{"layer":"mnt","word":"mnt ns",
 //!             "alone":["fs-read-shadow",…],   what it stops when added alone
-//!             "only":[],                      and no other layer does
+//!             "keeps":[],                     what it keeps inside or hides, alone
+//!             "only":[],                      what it stops or keeps, and no other layer does
 //!             "necessary":[]}],               what gets through without it
 //!  "open":{"ns_only":[…],"full":[…]},         dangerous operations that are allowed there
 //!  "cost":[{"profile":"none","startup_ms":0.31,…}]}   as in agent-shim/matrix; of a page only
@@ -47,7 +50,7 @@ use crate::proof::{Proof, summary};
 /// The name of the schema.
 pub const SCHEMA: &str = "agent-shim/attribute";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The whole document, ending in a newline.
 pub fn proof(proof: &Proof) -> String {
@@ -82,8 +85,9 @@ fn judged(judged: &Judged) -> Json {
 
 fn room(room: &Room) -> Json {
     let layers = match room.setup {
-        Setup::Room(layers) | Setup::Marked(layers) => layers,
-        Setup::RealRoot | Setup::RealRootNoCaps => Layers::empty(),
+        Setup::Room(layers) | Setup::Marked(layers) | Setup::RootWith(layers) => layers,
+        Setup::RootInside(layers) | Setup::Unlimited(layers, _) => layers,
+        Setup::RealRoot | Setup::OtherId => Layers::empty(),
     };
     object([
         ("room", text(&room.name)),
@@ -117,6 +121,7 @@ fn op(finding: &Finding) -> Json {
         ("without_control", boolean(in_room.is_some_and(|cell| cell.without_control))),
         ("depth", Json(finding.depth().to_string())),
         ("sufficient", names(layers(|cell| cell.sufficient))),
+        ("keeps", names(layers(|cell| cell.keeps))),
         ("necessary", names(layers(|cell| cell.necessary))),
         ("blockers", map(blockers)),
         ("results", map(finding.rooms.iter().map(result))),
@@ -142,6 +147,7 @@ fn contribution(row: &summary::Contribution) -> Json {
         ("layer", text(row.layer.name)),
         ("word", text(row.layer.word)),
         ("alone", ids(&row.alone)),
+        ("keeps", ids(&row.keeps)),
         ("only", ids(&row.only)),
         ("necessary", ids(&row.necessary)),
     ])

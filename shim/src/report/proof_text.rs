@@ -71,7 +71,7 @@ fn row(finding: &Finding) -> Vec<String> {
             0 => "-".into(),
             depth => depth.to_string(),
         },
-        of(|cell| cell.sufficient),
+        of(crate::attribute::Cell::enough),
         of(|cell| cell.necessary),
     ]
 }
@@ -83,9 +83,10 @@ fn words(layers: Layers) -> String {
 }
 
 fn layers(proof: &Proof) -> String {
-    let head = ["layer", "stops alone", "only it stops", "nothing else would"];
+    let head = ["layer", "stops alone", "keeps inside", "only it", "nothing else would"];
     let rows = summary::contributions(proof).into_iter().map(|row| {
-        let counts = [&row.alone, &row.only, &row.necessary].map(|ids| ids.len().to_string());
+        let counts =
+            [&row.alone, &row.keeps, &row.only, &row.necessary].map(|ids| ids.len().to_string());
         std::iter::once(row.layer.word.to_owned()).chain(counts).collect()
     });
     let rows: Vec<Vec<String>> =
