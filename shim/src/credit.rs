@@ -15,7 +15,7 @@
 //!    what they stand on, to the namespaces, to real root. The first is credited that turns "allowed"
 //!    into the answer that was seen. Between those that decide what a path or number is looked up in
 //!    and those that are asked after that stand owner and mode of the file:
-//! 6. An ordinary user without a layer gets the same answer. `DAC` if root without capabilities may
+//! 6. An ordinary user without a layer gets the same answer, and so does one in the namespaces alone. `DAC` if root without capabilities may
 //!    do it, or if another id may not with every capability but those over files; `caps`, where no
 //!    user namespace gives any, if root without them gets that answer, or the other id may.
 //! 7. A layer that turns "allowed" into another refusal: it would refuse too, and what answers before
@@ -246,15 +246,26 @@ pub fn turns(
         if !was_open || !into(&after) {
             return None;
         }
-        // The id map is not the capabilities': see `without`.
-        if let (Layers::CAPS, Setup::Room(set)) = (layer.flag, with)
-            && !into(&lab.run(op, Setup::RootInside(set)))
-        {
+        if !is_of_layer(lab, op, layer, with, &into) {
             return None;
         }
         let [context, with] = [context, with].map(|setup| lab.name(setup));
         Some((format!("{context}: {}; {with}: {}", words(&before), words(&after)), after))
     })
+}
+
+/// Whether an answer is the layer's, and not that of the id map which comes with it: see `without`.
+fn is_of_layer(
+    lab: &mut impl Experiments,
+    op: &'static Op,
+    layer: &Layer,
+    with: Setup,
+    into: impl Fn(&Outcome) -> bool,
+) -> bool {
+    match (layer.flag, with) {
+        (Layers::CAPS, Setup::Room(set)) => into(&lab.run(op, Setup::RootInside(set))),
+        _ => true,
+    }
 }
 
 /// The rooms of one namespace more, that this layer gives the right to.
@@ -301,8 +312,9 @@ fn changed(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
         let mut additions = additions(case.profile, layer, has_root).into_iter();
         additions.find_map(|(context, with)| {
             let [before, after] = [context, with].map(|setup| lab.run(case.op, setup));
-            let changes = is_evidence(&before) && !same(&before, &after);
-            (changes && same(&after, case.seen)).then(|| {
+            let answers = |outcome: &Outcome| same(outcome, case.seen);
+            let changes = is_evidence(&before) && !answers(&before) && answers(&after);
+            (changes && is_of_layer(lab, case.op, layer, with, answers)).then(|| {
                 let [context, with] = [context, with].map(|setup| lab.name(setup));
                 let (before, after) = (words(&before), words(&after));
                 Credit::layer(layer.flag, format!("{context}: {before}; {with}: {after}"))
@@ -313,8 +325,11 @@ fn changed(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
 
 /// Rule 6.
 fn baseline(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
-    if !same(&lab.run(case.op, Setup::Room(Layers::NONE)), case.seen) {
-        return None;
+    // In the namespaces of the profile the object may be the room's own, and another layer's to refuse.
+    for set in [Layers::NONE, case.profile & Layers::NS_ONLY] {
+        if !same(&lab.run(case.op, Setup::Room(set)), case.seen) {
+            return None;
+        }
     }
     if !lab.has_root() {
         return without_root(lab, case);

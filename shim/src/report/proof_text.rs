@@ -19,7 +19,7 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
     groups.dedup();
     for group in groups {
         let rows = proof.findings.iter().filter(|f| f.op.group == group).map(row);
-        let head = ["op", &in_room, "first blocker", "depth", "enough alone", "nothing else would"];
+        let head = ["op", &in_room, "first blocker", "depth", "enough alone", "nothing else"];
         let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(rows).collect();
         let _infallible = write!(text, "=== {group} ===\n{}\n", grid(&rows, colour));
     }
