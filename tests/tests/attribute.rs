@@ -120,7 +120,7 @@ const CREDITS: &[(&str, [&str; 3], [&str; 3])] = &[
     ("mnt-umount",      ["caps", "user ns",       "seccomp"],       ["host", "mnt ns",        "seccomp"]),
     ("mnt-open-tree",   ["caps", "user ns",       "seccomp"],       ["host", "mnt ns",        "seccomp"]),
     ("proc-mtrr",       ["DAC",  "DAC",           "DAC"],           ["host", "host",          "host"]),
-    ("proc-sysctl-net", ["DAC",  "net ns",        "landlock"],      ["host", "net ns",        "landlock"]),
+    ("proc-sysctl-net", ["DAC",  "net ns",        "landlock"],      ["caps", "net ns",        "caps"]),
     ("proc-kmsg",       ["DAC",  "DAC",           "DAC"],           ["host", "host",          "host"]),
     ("host-reboot",     ["caps", "user ns",       "seccomp"],       ["host", "host",          "seccomp"]),
     ("host-name-read",  ["-",    "uts ns",        "uts ns"],        ["-",    "uts ns",        "uts ns"]),
