@@ -83,6 +83,7 @@ steps! {
     LIMITS      = 39, "limits",       "what the room may use: cgroups, and what was asked for";
     TERMINAL    = 40, "terminal",     "the room's own pseudo terminal";
     POLICY      = 41, "policy",       "a filter that is read, judged or compared";
+    BASELINE    = 42, "baseline",     "an earlier report that is compared with";
 }
 
 /// Text of at most `N` bytes, NUL-padded. Of a longer one, the end is kept.

@@ -1,12 +1,11 @@
 //! The command line: one table, from which the help is printed, and its parser.
 
 use std::ffi::OsString;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use agent_probe::bench::{MAX_CALLS, MAX_ROUNDS};
-use agent_probe::{Facts, OPS, Op, facts, find, fixture};
+use agent_probe::{Facts, GROUPS, OPS, Op, facts, find, fixture};
 use lexopt::{Arg, Parser};
 
 /// What to do.
@@ -29,7 +28,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--fact KEY=VALUE",     "what the harness knows of the host; may be repeated, keys below"),
     ("--hold DIR NONCE",     "for the harness, on the host: make the fixtures, tell where, keep them until stdin ends"),
     ("--release DIR NONCE",  "remove what a --hold that was killed has left"),
-    ("--list",               "print the operations: id, group, title, call, why safe, how judged, kind, fixtures, why open"),
+    ("--list",               "print the operations by group: id, title, call, why safe, how judged, kind, fixtures, why open"),
     ("--bench CALLS ROUNDS", "time getppid: ROUNDS loops of CALLS calls; one record"),
     ("-h, --help",           "print this help"),
     ("-V, --version",        "print the version"),
@@ -56,23 +55,53 @@ fn table(text: &mut String, head: &str, rows: &[(&str, &str)]) {
     }
 }
 
-/// The table of operations, ending in a newline.
+/// Most columns of a line of the list.
+const WIDTH: usize = 100;
+
+/// The operations group by group, ending in a newline.
 fn list() -> String {
-    OPS.iter().fold(String::new(), |mut text, op| {
-        let Op { id, group, title, call, safe, judged, kind, needs, open, .. } = op;
-        let needs: Vec<&str> = needs.iter().map(|fixture| fixture.key()).collect();
-        let needs = if needs.is_empty() { "-".to_owned() } else { needs.join(" ") };
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "{id:<22}{group:<11}{title}\n  call    {call}\n  safe    {safe}\n  \
-             judged  {judged}\n  kind    {kind:?}\n  needs   {needs}\n"
-        );
-        if let Some(why) = open {
-            text.push_str(&format!("  open    {why}\n"));
+    let mut text = String::new();
+    for (name, about) in GROUPS {
+        let rows: Vec<&Op> = OPS.iter().filter(|op| op.group == *name).collect();
+        text.push_str(&format!("=== {name}: {about}: {} ===\n", rows.len()));
+        rows.into_iter().for_each(|op| describe(&mut text, op));
+        text.push('\n');
+    }
+    text
+}
+
+fn describe(text: &mut String, op: &Op) {
+    let Op { id, title, call, safe, judged, kind, needs, open, .. } = op;
+    let needs: Vec<&str> = needs.iter().map(|fixture| fixture.key()).collect();
+    field(text, &format!("{id:<22}"), title);
+    field(text, "  call    ", call);
+    field(text, "  safe    ", safe);
+    field(text, "  judged  ", judged);
+    field(text, "  kind    ", &format!("{kind:?}"));
+    if !needs.is_empty() {
+        field(text, "  needs   ", &needs.join(" "));
+    }
+    if let Some(why) = open {
+        field(text, "  open    ", why);
+    }
+}
+
+/// Words behind a heading, continued below themselves.
+fn field(text: &mut String, heading: &str, words: &str) {
+    let mut line = heading.to_owned();
+    for word in words.split(' ') {
+        let is_first = line.len() <= heading.len();
+        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = " ".repeat(heading.len());
+        } else if !is_first {
+            line.push(' ');
         }
-        text
-    })
+        line.push_str(word);
+    }
+    text.push_str(&line);
+    text.push('\n');
 }
 
 /// Reads the arguments, the program's name not among them. The error is one line without the program's name.
@@ -188,11 +217,17 @@ mod tests {
                 .chain(facts::KEYS)
                 .all(|(name, what)| help.contains(name) && help.contains(what))
         );
+        let words =
+            |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        let all = words(&list);
+        for op in OPS {
+            let texts = [op.id, op.title, op.call, op.safe, op.judged];
+            assert!(texts.iter().all(|text| all.contains(&words(text))), "{}", op.id);
+        }
         assert!(
-            OPS.iter().all(|op| [op.id, op.title, op.call, op.safe]
-                .iter()
-                .all(|text| list.contains(text)))
+            GROUPS.iter().all(|(name, about)| list.contains(&format!("=== {name}: {about}: ")))
         );
+        assert!(list.lines().all(|line| line.chars().count() <= WIDTH), "{list}");
         assert!(help.lines().all(|line| line.len() <= 120), "{help}");
     }
 }

@@ -34,6 +34,10 @@ pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
         enter(plan)?;
         fill(plan, pins)
     } else if layers.contains(Layers::PID) {
+        if plan.identity == Identity::RealRoot {
+            // Where the layer is all that there is, the host's must not lie beneath.
+            sys::detach(c"/proc").at(Step::COMPOSE, "umount2", "/proc")?;
+        }
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
         let mounted = sys::mount(c"proc", c"/proc", c"proc", flags, c"");
         mounted.at(Step::COMPOSE, "mount", "proc, /proc")

@@ -42,6 +42,11 @@ impl Failure {
         Failure::new(step, READ_BACK, what, Errno(0))
     }
 
+    /// Something foreign is not what it should be: no call has failed, and words say it.
+    pub fn words(step: Step, what: impl AsRef<[u8]>) -> Failure {
+        Failure::new(step, "", what, Errno(0))
+    }
+
     /// The exit status that says it.
     pub fn code(&self) -> u8 {
         match (self.0.step, self.0.errno) {
@@ -161,6 +166,10 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::LIMITS,   Some(Errno::ENODEV),     "nothing here can enforce it: the cgroup controller is not mounted or not passed on (cgroup.subtree_control; with systemd, `systemd-run --user --scope -p Delegate=yes agent-shim run ...` does it), or the layer is not made; --best-effort goes without"),
     (Step::LIMITS,   Some(Errno::ENOMEM),     "the room was ended before the agent began: it needs more than that"),
     (Step::LIMITS,   None,                    "--best-effort goes without"),
+    (Step::BASELINE, Some(Errno::EFBIG),      "a report has at most 32 MiB"),
+    (Step::BASELINE, Some(Errno::EOPNOTSUPP), "a baseline is a regular file, as `agent-shim attribute --json` writes it"),
+    (Step::OUTPUT,   Some(Errno::ENOENT),     "its directory is not there, or it is a symbolic link to nothing"),
+    (Step::OUTPUT,   Some(Errno::EEXIST),     "two options for one file"),
     (Step::POLICY,   Some(Errno::EFBIG),      "a filter has at most 4096 instructions of 8 bytes"),
     (Step::POLICY,   Some(Errno::EISDIR),     "a filter is a file of `struct sock_filter`, as `agent-shim policy dump --format bpf` writes it"),
     (Step::POLICY,   Some(Errno::EOPNOTSUPP), "a filter is a file or a pipe: a device may never end"),
@@ -177,6 +186,9 @@ impl fmt::Display for Failure {
         write!(f, "{}: ", step.name())?;
         if errno.0 == 0 && call.clone().eq(READ_BACK.bytes()) {
             return write!(f, "not in force when asked back: {object}");
+        }
+        if errno.0 == 0 && call.clone().next().is_none() {
+            return write!(f, "{object}");
         }
         let name = errno_name(i32::from(errno.0));
         write!(f, "{call}({object}): {} ({name})", errno_words(&name))

@@ -123,13 +123,7 @@ impl Fixtures {
             }
             Err(e) => self.lose(Fixture::Fd, &e.to_string()),
         }
-        // What no room sets itself: else equal values would say nothing.
-        let is_own = |(name, value): &(OsString, OsString)| {
-            let name = name.to_string_lossy();
-            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-            plain && !name.is_empty() && !value.is_empty() && !OF_A_ROOM.contains(&&*name)
-        };
-        match env::vars_os().find(is_own) {
+        match own_variable() {
             Some((name, value)) => {
                 let digest = digest(value.as_encoded_bytes());
                 let place = format!("{}:{digest}", name.to_string_lossy());
@@ -254,6 +248,25 @@ impl Drop for Fixtures {
             let _gone = release.kill();
             let _gone = release.wait();
         }
+    }
+}
+
+/// A variable of this process that no room sets itself: else equal values would say nothing.
+fn own_variable() -> Option<(OsString, OsString)> {
+    env::vars_os().find(|(name, value)| {
+        let name = name.to_string_lossy();
+        let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        plain && !name.is_empty() && !value.is_empty() && !OF_A_ROOM.contains(&&*name)
+    })
+}
+
+/// Sees to it that there is one, as whoever was started with an empty environment has none. To be
+/// called before the first thread; cannot it be made, the fixture is lost, which is said then.
+pub fn make_variable() {
+    if own_variable().is_none()
+        && let Ok(nonce) = nonce()
+    {
+        let _lost = sys::set_variable("AGENT_INHERITED", &nonce);
     }
 }
 

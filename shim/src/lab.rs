@@ -13,13 +13,16 @@ use std::time::Duration;
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
 use agent_probe::record::Record;
-use agent_probe::{Fixture, Kind, Op, Outcome, Verdict, host_facts};
+use agent_probe::{Fixture, Op, Outcome, Verdict, host_facts};
 
 use crate::error::{At, Failure};
 use crate::fixture::{self, Fixtures, Lost};
 use crate::limits::Resource;
 use crate::plan;
-use crate::profile::{self, Profile};
+use crate::profile;
+use crate::proof::judged::{Judged, Named, columns};
+use crate::proof::rooms;
+use crate::spec::{Bend, Spec};
 use crate::sys::{self, End};
 use crate::{Sandbox, Stdio, image, tty};
 
@@ -30,10 +33,17 @@ pub enum Setup {
     Room(Layers),
     /// The same, and every refusal of the filter answers errno 4095.
     Marked(Layers),
+    /// The same room, and its agent is root of its user namespace, whatever its capabilities.
+    RootInside(Layers),
+    /// The same room without a limit.
+    Unlimited(Layers, Limit),
     /// The positive control: as real root, with no layer, in a private mount namespace.
     RealRoot,
-    /// The control with all capabilities given up: what is left is ownership.
-    RealRootNoCaps,
+    /// The control with one layer, and nothing that this layer stands on elsewhere. With
+    /// [`Layers::CAPS`], what is left is ownership.
+    RootWith(Layers),
+    /// The control as another id, with every capability but those over files of others.
+    OtherId,
 }
 
 impl std::fmt::Display for Setup {
@@ -41,10 +51,66 @@ impl std::fmt::Display for Setup {
         match self {
             Setup::Room(layers) => write!(f, "room {}", profile::spelled(*layers)),
             Setup::Marked(layers) => write!(f, "marked {}", profile::spelled(*layers)),
+            Setup::RootInside(layers) => {
+                write!(f, "room {}, as root inside", profile::spelled(*layers))
+            }
+            Setup::Unlimited(layers, limit) => {
+                write!(f, "room {}, no {}", profile::spelled(*layers), limit.word())
+            }
             Setup::RealRoot => f.write_str("real root"),
-            Setup::RealRootNoCaps => f.write_str("real root without capabilities"),
+            Setup::RootWith(layers) => write!(f, "real root with {}", profile::spelled(*layers)),
+            Setup::OtherId => f.write_str("another id, all capabilities but those over files"),
         }
     }
+}
+
+/// What the harness bounds, as far as it is put in force by different means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// setrlimit(2).
+    Rlimits,
+    /// The room's cgroup.
+    Cgroup,
+    /// The size of the room's own directories.
+    Tmpfs,
+    /// Inotify instances of the user namespace.
+    Watchers,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Limit; 4] = [Limit::Rlimits, Limit::Cgroup, Limit::Tmpfs, Limit::Watchers];
+
+    /// The word in tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Limit::Rlimits => "rlimit",
+            Limit::Cgroup => "cgroup",
+            Limit::Tmpfs => "tmpfs size",
+            Limit::Watchers => "inotify count",
+        }
+    }
+
+    /// A room without it. Processes are counted by the user namespace where there is one, else by
+    /// the room's cgroup: see [`crate::limits`].
+    fn off(self, sandbox: Sandbox, layers: Layers) -> Sandbox {
+        let counted = layers.contains(Layers::USERNS);
+        match self {
+            Limit::Rlimits => {
+                let sandbox = sandbox.bent(Bend::NoRlimits);
+                let sandbox = without(sandbox, &[Resource::OpenFiles, Resource::FileSize]);
+                if counted { without(sandbox, &[Resource::Processes]) } else { sandbox }
+            }
+            Limit::Cgroup if counted => sandbox,
+            Limit::Cgroup => without(sandbox, &[Resource::Processes]),
+            Limit::Tmpfs => without(sandbox, &[Resource::TmpfsSize, Resource::TmpfsInodes]),
+            Limit::Watchers => sandbox.bent(Bend::Watchers),
+        }
+    }
+}
+
+fn without(sandbox: Sandbox, limits: &[Resource]) -> Sandbox {
+    limits.iter().fold(sandbox, |sandbox, resource| sandbox.limit(*resource, None))
 }
 
 /// Who can make experiments: the laboratory, and what tests put in its place.
@@ -53,6 +119,14 @@ pub trait Experiments {
     fn run(&mut self, op: &'static Op, setup: Setup) -> Outcome;
     /// Whether the controls as real root can be run.
     fn has_root(&self) -> bool;
+    /// The room that is judged.
+    fn judged(&self) -> Named {
+        Named::FULL
+    }
+    /// What reports call the place of an experiment.
+    fn name(&self, setup: Setup) -> String {
+        rooms::name(self.judged(), setup)
+    }
 }
 
 /// How long an operation may take. The slowest takes a few milliseconds.
@@ -65,6 +139,7 @@ pub struct Lab {
     known: HashMap<(&'static str, Setup), Outcome>,
     progress: Box<dyn FnMut(usize) + Send>,
     is_real_root: bool,
+    judged: Judged,
     // Made for the first operation that needs one. Held during a run: what an operation did to one must not be taken
     // for what another did. Who runs rooms in parallel opens a laboratory for each.
     fixtures: Mutex<Option<Fixtures>>,
@@ -88,8 +163,15 @@ impl Lab {
             known: HashMap::new(),
             progress: Box::new(progress),
             is_real_root: plan::is_real_root(),
+            judged: Judged::default(),
             fixtures: Mutex::new(None),
         })
+    }
+
+    /// With this room judged, in the place of `full`.
+    pub fn judging(mut self, judged: Judged) -> Lab {
+        self.judged = judged;
+        self
     }
 
     /// What the probe is told of the host: its arguments.
@@ -105,7 +187,7 @@ impl Lab {
     /// Tries it now. An error is the harness's: the room could not be made, or no fixture at all. An operation whose
     /// fixture was not alive before or after it is no evidence, and says why.
     pub fn attempt(&self, op: &'static Op, setup: Setup) -> Result<Outcome, Failure> {
-        let sandbox = unlimited(self.sandbox(setup), op, setup);
+        let sandbox = self.sandbox(setup);
         if op.needs.is_empty() {
             return self.tried(op, sandbox, setup);
         }
@@ -129,11 +211,11 @@ impl Lab {
         })
     }
 
-    /// Makes a room of each profile: one that this host cannot make is an error, not a table of doubts.
-    pub fn makes(&self, profiles: &[&Profile], ops: &[&'static Op]) -> Result<(), Failure> {
-        for profile in profiles {
+    /// Makes a room of each column: one that this host cannot make is an error, not a table of doubts.
+    pub fn makes(&self, ops: &[&'static Op]) -> Result<(), Failure> {
+        for column in columns(self.judged.room) {
             if let Some(op) = ops.first() {
-                self.attempt(op, Setup::Room(profile.layers))?;
+                self.attempt(op, Setup::Room(column.layers))?;
             }
         }
         Ok(())
@@ -177,18 +259,34 @@ impl Lab {
     }
 
     fn sandbox(&self, setup: Setup) -> Sandbox {
+        let mut sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe");
+        *sandbox.spec() = match setup {
+            Setup::Room(layers) => self.judged.spec(layers),
+            Setup::Marked(layers) => Spec { marked: true, ..self.judged.spec(layers) },
+            Setup::RootInside(layers) => {
+                Spec { bend: Some(Bend::RootInside), ..self.judged.spec(layers) }
+            }
+            Setup::Unlimited(layers, _) => self.judged.spec(layers),
+            Setup::RealRoot => self.control(Layers::empty()),
+            Setup::RootWith(layers) => self.control(layers),
+            Setup::OtherId => Spec { bend: Some(Bend::OtherId), ..self.control(Layers::empty()) },
+        };
         // An experiment is about layers: without a cgroup, which would take its time.
-        let sandbox = Sandbox::image(Arc::clone(&self.probe), "agent-probe")
+        let sandbox = sandbox
             .bare()
             .limit(Resource::Memory, None)
             .stdio(0, Stdio::Null)
             .stdio(2, Stdio::Null);
         match setup {
-            Setup::Room(layers) => sandbox.layers(layers),
-            Setup::Marked(layers) => sandbox.layers(layers).marked(true),
-            Setup::RealRoot => sandbox.layers(Layers::empty()).as_real_root(),
-            Setup::RealRootNoCaps => sandbox.layers(Layers::CAPS).as_real_root(),
+            Setup::Unlimited(layers, limit) => limit.off(sandbox, layers),
+            _ if is_control(setup) => unlimited(sandbox),
+            _ => sandbox,
         }
+    }
+
+    /// As real root, outside of every room.
+    fn control(&self, layers: Layers) -> Spec {
+        Spec { as_real_root: true, ..self.judged.spec(layers) }
     }
 
     /// Runs it to its end: how it ended (`None`: it did not, and was killed), and what it said on
@@ -205,18 +303,14 @@ impl Lab {
 }
 
 fn is_control(setup: Setup) -> bool {
-    matches!(setup, Setup::RealRoot | Setup::RealRootNoCaps)
+    matches!(setup, Setup::RealRoot | Setup::RootWith(_) | Setup::OtherId)
 }
 
 /// Every room has limits, whatever its layers: that a row about them can succeed is shown by the control, which has
-/// none that can be left out.
-fn unlimited(sandbox: Sandbox, op: &Op, setup: Setup) -> Sandbox {
-    if op.kind != Kind::Hygiene || !is_control(setup) {
-        return sandbox;
-    }
-    let mut sandbox = sandbox.limit(Resource::OpenFiles, None).limit(Resource::FileSize, None);
-    sandbox.spec().limits.leave_out_fixed();
-    sandbox
+/// none.
+fn unlimited(sandbox: Sandbox) -> Sandbox {
+    use Resource::{FileSize, OpenFiles, Processes, TmpfsInodes, TmpfsSize};
+    without(sandbox, &[Processes, OpenFiles, FileSize, TmpfsSize, TmpfsInodes])
 }
 
 /// No layer stands between a room and what the harness hands in: the same.
@@ -250,7 +344,13 @@ fn is_unnoticed(op: &Op, outcome: &Outcome, before: u64, after: u64) -> bool {
 const SIGSYS: i32 = 128 + libc::SIGSYS;
 
 fn has_filter(setup: Setup) -> bool {
-    matches!(setup, Setup::Room(l) | Setup::Marked(l) if l.contains(Layers::SECCOMP))
+    match setup {
+        Setup::Room(l) | Setup::Marked(l) | Setup::RootInside(l) | Setup::Unlimited(l, _) => {
+            l.contains(Layers::SECCOMP)
+        }
+        Setup::RootWith(l) => l.contains(Layers::SECCOMP),
+        Setup::RealRoot | Setup::OtherId => false,
+    }
 }
 
 /// Reads a pipe until it is empty, at most 64 KiB. Not to its end: where no pid namespace takes
@@ -285,6 +385,10 @@ impl Experiments for Lab {
 
     fn has_root(&self) -> bool {
         self.is_real_root
+    }
+
+    fn judged(&self) -> Named {
+        self.judged.room
     }
 }
 

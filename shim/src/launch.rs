@@ -33,6 +33,8 @@ use crate::limits::InForce;
 use crate::ns;
 use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
+use crate::room;
+use crate::spec::Bend;
 use crate::stdio::{Ends, Stdio};
 use crate::sys::{self, Blocked, End, Side};
 use crate::tty;
@@ -317,6 +319,7 @@ fn outer_ids(ready: &Ready) -> Result<(), Failure> {
     let plan = ready.plan;
     let userns = plan.made().contains(Layers::USERNS);
     match plan.identity {
+        Identity::RealRoot if plan.bend == Some(Bend::OtherId) => other_id(),
         Identity::RealRoot => Ok(()),
         Identity::Caller { .. } if userns => ready.outer.write_own(),
         Identity::Caller { .. } => Ok(()),
@@ -340,7 +343,10 @@ fn outer_ids(ready: &Ready) -> Result<(), Failure> {
 /// In the outer user namespace, whose limit the agent cannot raise. Where an outer container has made
 /// /proc/sys read-only it is not done; README says so. namespaces(7), /proc/sys/user.
 fn few_watchers(plan: &Plan) {
+    // Real root is in no user namespace yet: the limit would be that of the host.
     if plan.made().contains(Layers::USERNS)
+        && plan.identity != Identity::RealRoot
+        && plan.bend != Some(Bend::Watchers)
         && let Ok(fd) = sys::open(MAX_INSTANCES, libc::O_WRONLY | libc::O_CLOEXEC)
     {
         let _or_read_only = sys::write_all(fd, INSTANCES);
@@ -402,6 +408,27 @@ fn keep_setpcap() -> Result<(), Failure> {
     agent_init::sys::set_caps(with).at(Step::CAPS, "capset", "CAP_SETPCAP")?;
     agent_init::sys::raise_ambient(SETPCAP).at(Step::CAPS, "prctl", "PR_CAP_AMBIENT_RAISE")
 }
+
+/// An ordinary user who may do all that a capability allows, but not what belongs to others.
+fn other_id() -> Result<(), Failure> {
+    let all = agent_init::sys::caps().at(Step::CAPS, "capget", "")?.permitted & !OVER_FILES;
+    // The change of ids would give them up.
+    agent_init::sys::set_securebits(KEEP_CAPS).at(Step::CAPS, "prctl", "PR_SET_SECUREBITS")?;
+    sys::clear_groups().at(Step::IDS, "setgroups", "none")?;
+    sys::set_ids(room::UNPRIVILEGED, room::UNPRIVILEGED).at(Step::IDS, "setresuid", "")?;
+    let sets = CapSets { effective: all, permitted: all, inheritable: all };
+    agent_init::sys::set_caps(sets).at(Step::CAPS, "capset", "")?;
+    for cap in (0..64).filter(|cap| all & 1 << cap != 0) {
+        agent_init::sys::raise_ambient(cap).at(Step::CAPS, "prctl", "PR_CAP_AMBIENT_RAISE")?;
+    }
+    agent_init::sys::set_dumpable(true).at(Step::IDS, "prctl", "PR_SET_DUMPABLE")
+}
+
+/// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID. capabilities(7).
+const OVER_FILES: u64 = 0b11111;
+
+/// SECBIT_KEEP_CAPS.
+const KEEP_CAPS: usize = 1 << 4;
 
 /// The numbers that init knows; all others are close-on-exec or closed by it.
 fn descriptors(ready: &Ready) -> Result<(), Failure> {

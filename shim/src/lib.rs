@@ -31,6 +31,7 @@ pub mod idmap;
 pub mod image;
 pub mod ns;
 
+pub mod foreign;
 pub mod program;
 
 pub mod child;
@@ -52,7 +53,9 @@ pub mod policy;
 
 pub mod attribute;
 pub mod bench;
+pub mod capability;
 pub mod cost;
+pub mod credit;
 pub mod doctor;
 pub mod fixture;
 pub mod keeper;

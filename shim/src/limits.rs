@@ -13,6 +13,7 @@ use crate::cgroup::{self, Group, Want};
 use crate::error::Failure;
 use crate::plan::{Identity, Plan};
 use crate::room;
+use crate::spec::Bend;
 use crate::sys::{self, End};
 
 /// What is limited: the rows of [`TABLE`], in its order.
@@ -120,13 +121,13 @@ pub struct Limit {
     pub asked: bool,
 }
 
-/// All limits of a room: those of [`TABLE`], and [`room::RLIMITS`].
+/// All limits of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits([Limit; LIMITS], &'static [(u32, u64)]);
+pub struct Limits([Limit; LIMITS]);
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits(TABLE.map(|row| Limit { most: row.default, asked: false }), room::RLIMITS)
+        Limits(TABLE.map(|row| Limit { most: row.default, asked: false }))
     }
 }
 
@@ -159,11 +160,6 @@ impl Limits {
         if let Some(limit) = self.0.get_mut(resource as usize) {
             *limit = Limit { most: most.map(|n| n.max(least)), asked: true };
         }
-    }
-
-    /// Without [`room::RLIMITS`]: for the control of an experiment about them, never for a room.
-    pub(crate) fn leave_out_fixed(&mut self) {
-        self.1 = &[];
     }
 
     /// The same as a user writes it. The error says what is wrong with the text.
@@ -255,9 +251,13 @@ impl InForce {
     /// Makes the room's group and decides the rest. What was asked for and cannot be had ends the
     /// launch here, unless best effort is enough.
     pub fn of(plan: &Plan) -> Result<InForce, Failure> {
-        let mut all = InForce { rlimits: plan.limits.1.to_vec(), ..InForce::default() };
         // The control of an experiment is no room.
-        let wants = if plan.identity == Identity::RealRoot { Vec::new() } else { wants(plan) };
+        let is_room = plan.identity != Identity::RealRoot;
+        let wants = if is_room { wants(plan) } else { Vec::new() };
+        let mut all = InForce::default();
+        if is_room && plan.bend != Some(Bend::NoRlimits) {
+            all.rlimits.extend(room::RLIMITS);
+        }
         let outcomes = if wants.is_empty() {
             Vec::new()
         } else {

@@ -23,16 +23,18 @@ fn with_mounts(layers: Layers) -> Layers {
 /// For clone3.
 pub fn outer(plan: &Plan) -> u64 {
     match plan.identity {
-        // The control: nothing that it mounts reaches the host.
-        Identity::RealRoot => flags(Layers::MNT),
+        // The control: nothing that it mounts reaches the host. A user namespace comes after these, so
+        // that it owns none of them.
+        Identity::RealRoot => flags((plan.made() - Layers::USERNS) | Layers::MNT),
         _ => flags(with_mounts(plan.made()) & OUTER),
     }
 }
 
 /// For unshare, when the root is composed; 0: there is no inner user namespace.
 pub fn inner(plan: &Plan) -> u64 {
-    if !plan.made().contains(Layers::USERNS) || plan.identity == Identity::RealRoot {
-        return 0;
+    match plan.identity {
+        _ if !plan.made().contains(Layers::USERNS) => 0,
+        Identity::RealRoot => flags(Layers::USERNS),
+        _ => flags(with_mounts(plan.made()) - Layers::PID),
     }
-    flags(with_mounts(plan.made()) - Layers::PID)
 }

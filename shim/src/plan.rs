@@ -17,7 +17,7 @@ use crate::furnish;
 use crate::git::Watch;
 use crate::limits::Limits;
 use crate::room::{self, Node};
-use crate::spec::{Net, Spec};
+use crate::spec::{Bend, Net, Spec};
 use crate::sys;
 
 /// Who the room's processes are on the host.
@@ -37,7 +37,8 @@ pub enum Identity {
         /// Likewise.
         gid: u32,
     },
-    /// Not a room: the positive control of the matrix, as real root. Mounts stay private.
+    /// Not a room: the positive control of the matrix, as real root, and what is learnt by adding one
+    /// layer to it. Mounts stay private.
     RealRoot,
 }
 
@@ -101,7 +102,8 @@ fn inner_ids(spec: &Spec, identity: Identity) -> Result<(u32, u32), Failure> {
         let what = "--uid, --gid, without a user namespace";
         return Err(Failure::new(Step::IDS, "uid_map", what, Errno::EPERM));
     }
-    Ok(if spec.layers.contains(Layers::CAPS) { ids } else { (0, 0) })
+    let itself = spec.layers.contains(Layers::CAPS) && spec.bend != Some(Bend::RootInside);
+    Ok(if itself { ids } else { (0, 0) })
 }
 
 /// Whether the id that a room would have is root of the host, under whatever number this user
@@ -153,6 +155,8 @@ pub struct Plan {
     pub filter: Vec<SockFilter>,
     /// Who it runs as.
     pub identity: Identity,
+    /// How an experiment differs from the room that it is about.
+    pub bend: Option<Bend>,
     /// What the root holds, parents first.
     pub nodes: Vec<Node>,
     /// What is run.
@@ -196,6 +200,7 @@ impl Plan {
             flags,
             filter: spec.filter.handed_over(spec.marked),
             identity,
+            bend: spec.bend,
             nodes: Vec::new(),
             program,
             argv,
@@ -372,6 +377,7 @@ mod tests {
             flags: Flags::empty(),
             filter: Vec::new(),
             identity: Identity::Caller { uid: 1000, gid: 100 },
+            bend: None,
             nodes: room::bare(),
             program: Program::Path(c"sh".to_owned()),
             argv: vec![c"sh".to_owned(), c"-c".to_owned(), c"".to_owned()],
@@ -443,6 +449,8 @@ mod tests {
         assert_eq!(ids(Spec::default()), Ok((1000, 100)));
         assert_eq!(ids(Spec { uid: Some(7), ..Spec::default() }), Ok((7, 100)));
         assert_eq!(ids(Spec { layers: Layers::NS_ONLY, ..Spec::default() }), Ok((0, 0)));
+        let bent = Spec { bend: Some(Bend::RootInside), ..Spec::default() };
+        assert_eq!(ids(bent), Ok((0, 0)));
         assert!(ids(Spec { layers: Layers::NONE, gid: Some(7), ..Spec::default() }).is_err());
     }
 }

@@ -18,7 +18,7 @@ use crate::limits::Resource;
 use crate::plan::{self, Plan, Program};
 use crate::policy::choice::Choice;
 use crate::program;
-use crate::spec::{Base, Mode, Mount, Spec, What};
+use crate::spec::{Base, Bend, Mode, Mount, Spec, What};
 use crate::stdio::Stdio;
 use crate::sys;
 use crate::tty::Setup;
@@ -180,6 +180,12 @@ impl Sandbox {
     /// Not a room but the control of an experiment: as real root, if the caller is.
     pub fn as_real_root(mut self) -> Sandbox {
         self.spec.as_real_root = true;
+        self
+    }
+
+    /// An experiment that differs from this room in one thing.
+    pub fn bent(mut self, bend: Bend) -> Sandbox {
+        self.spec.bend = Some(bend);
         self
     }
 

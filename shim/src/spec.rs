@@ -74,6 +74,19 @@ pub enum Net {
     Host,
 }
 
+/// What an experiment does otherwise than the room that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bend {
+    /// The agent is root of its user namespace, with or without capabilities.
+    RootInside,
+    /// Real root becomes another id, and keeps every capability but those over files of others.
+    OtherId,
+    /// Without the resource limits that every room has: [`crate::room::RLIMITS`].
+    NoRlimits,
+    /// As many inotify instances as the host allows.
+    Watchers,
+}
+
 /// A room. `Spec::default()` is the profile `full` with the host's system directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
@@ -89,6 +102,8 @@ pub struct Spec {
     pub marked: bool,
     /// Not a room but the control of an experiment: as real root.
     pub as_real_root: bool,
+    /// An experiment; none of these in a room that is used.
+    pub bend: Option<Bend>,
     /// What the root holds.
     pub base: Base,
     /// What is put in it besides.
@@ -124,6 +139,7 @@ impl Default for Spec {
             filter: Choice::default(),
             marked: false,
             as_real_root: false,
+            bend: None,
             base: Base::System,
             mounts: Vec::new(),
             workspace: None,

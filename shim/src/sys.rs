@@ -1168,3 +1168,14 @@ pub fn seccomp_filter(pid: i32, index: usize) -> Result<Vec<SockFilter>, Errno> 
     program.truncate(usize::try_from(len).map_err(|_| Errno::EINVAL)?);
     Ok(program)
 }
+
+/// setenv(3) of this process. EBUSY: it has other threads, which may be reading its environment.
+pub fn set_variable(name: &str, value: &str) -> Result<(), Errno> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads != 1 {
+        return Err(Errno::EBUSY);
+    }
+    // SAFETY: there is no other thread.
+    unsafe { std::env::set_var(name, value) };
+    Ok(())
+}

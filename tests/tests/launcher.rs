@@ -114,6 +114,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ("missing",  "/no/such --",                                        "exit status 127: "),
     ("syntax",   "(",                                                  "exit status 2: "),
     ("silent",   "true",                                               "no record"),
+    ("closed",   "exec >&- 2>&- #",                                    "no record"),
+    ("gigabyte", r"head -c 1000000000 /dev/zero | tr '\0' x #",         "more than 65536 bytes of output"),
     ("garbage",  "echo hello",                                         "malformed record: not JSON: hello /"),
     ("control",  r"printf '\033[2J\033]0;x\007\n=== launcher: forged ===\n' #", r"malformed record: not JSON: \u{1b}[2J\u{1b}]0;x\u{7}"),
     ("flood",    "head -c 1000000000 /dev/zero #",                     "more than 65536 bytes of output"),

@@ -71,7 +71,7 @@ fn op(row: &Row) -> String {
     format!(
         r#"{{"op":{id},"title":{title},"group":{group},"must_work":{},"call":"open(2)",
         "safe":"only reads","judged":"by its content","state":{state},"blocker":"mnt ns",
-        "note":{note},"depth":1,"sufficient":["mnt"],"necessary":["mnt"],
+        "note":{note},"depth":1,"sufficient":["mnt"],"keeps":[],"necessary":["mnt"],
         "blockers":{{"none":null,"full":"mnt ns"}},"results":{{{}}},"doubts":[],
         "chain":["none: ALLOWED",{note},"so in full it is {}"]}}"#,
         row.group == "work",
@@ -89,10 +89,10 @@ fn document(rows: &[Row]) -> String {
     let ops: Vec<_> = rows.iter().map(op).collect();
     let id = quoted(rows[0].id);
     format!(
-        r#"{{"schema":"agent-shim/attribute","version":1,"kernel":"6.18.0","control":true,
+        r#"{{"schema":"agent-shim/attribute","version":2,"kernel":"6.18.0","control":true,
         "partial":true,"rooms":[{}],"ops":[{}],
-        "layers":[{{"layer":"mnt","word":"mnt ns","alone":[{id}],"only":[],"necessary":[]}},
-                  {{"layer":"nnp","word":"no_new_privs","alone":[],"only":[],"necessary":[{id}]}}],
+        "layers":[{{"layer":"mnt","word":"mnt ns","alone":[{id}],"keeps":[],"only":[],"necessary":[]}},
+                  {{"layer":"nnp","word":"no_new_privs","alone":[],"keeps":[],"only":[],"necessary":[{id}]}}],
         "open":{{"ns_only":[{id}],"full":[]}},
         "cost":[{{"profile":"full","startup_ms":2.5,"ns_per_syscall":150.2,"delta_ns":30.1,
                   "cause":"seccomp","noise_ns":1.0}}]}}"#,

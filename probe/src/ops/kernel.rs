@@ -218,8 +218,7 @@ fn own_handle(_: &Facts) -> Tried {
     handle[..4].copy_from_slice(&128_u32.to_ne_bytes());
     let cwd = Arg::N(libc::AT_FDCWD.into());
     let (to, id) = (Arg::Out(&mut handle), Arg::Out(&mut mount));
-    call(libc::SYS_name_to_handle_at, &mut [cwd, Arg::Text(c"/tmp"), to, id, Arg::N(0)])
-        .map_err(doubt("name_to_handle_at"))?;
+    call(libc::SYS_name_to_handle_at, &mut [cwd, Arg::Text(c"/tmp"), to, id, Arg::N(0)])?;
     let on = std::fs::File::open("/tmp").map_err(doubt("open"))?;
     let flags = Arg::N((libc::O_DIRECTORY | libc::O_CLOEXEC).into());
     made(call_fd(libc::SYS_open_by_handle_at, &mut [n(&on), Arg::In(&handle), flags]))

@@ -250,8 +250,9 @@ fn urgent(_: &Facts) -> Tried {
 
 /// TCP_ULP, 31; the socket must be connected.
 fn tls(_: &Facts) -> Tried {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let peer = TcpStream::connect(listener.local_addr().map_err(doubt("getsockname"))?)?;
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(doubt("bind"))?;
+    let address = listener.local_addr().map_err(doubt("getsockname"))?;
+    let peer = TcpStream::connect(address).map_err(doubt("connect"))?;
     let (level, name) = (Arg::N(libc::IPPROTO_TCP.into()), Arg::N(31));
     call(libc::SYS_setsockopt, &mut [n(&peer), level, name, Arg::In(b"tls"), Arg::N(3)])?;
     Ok(Outcome::ALLOWED)

@@ -54,14 +54,14 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("overlay",     "",             "over it a writable layer, which ends with the room", |r, _| { r.overlay = true; Ok(()) }),
     opt("workspace",   "DIR",          "writable, at its own path, and the start directory", |r, v| { r.spec.workspace = Some(path(v, 0)?); Ok(()) }),
     opt("git",         "",             "the workspace's .git can be committed to; without it, it is\nread-only; its hooks and config always are", |r, _| { r.spec.git = true; Ok(()) }),
-    opt("bind",        "SRC DEST",     "a file or directory of the host, writable", |r, v| bind(r, v, "--bind", Mode::Writable)),
-    opt("ro-bind",     "SRC DEST",     "the same, read-only", |r, v| bind(r, v, "--ro-bind", Mode::ReadOnly)),
-    opt("dev-bind",    "SRC DEST",     "the same, writable and with its devices", |r, v| bind(r, v, "--dev-bind", Mode::Devices)),
-    opt("pass-socket", "SRC DEST",     "a UNIX socket of the host that can be connected to", |r, v| bind(r, v, "--pass-socket", Mode::Socket)),
-    opt("tmpfs",       "DEST",         "an empty writable directory of the room's own", |r, v| mount(r, "--tmpfs", path(v, 0)?, What::Tmpfs)),
+    opt("bind",        "SRC DEST",     "a file or directory of the host, writable", |r, v| bind(&mut r.spec, v, "--bind", Mode::Writable)),
+    opt("ro-bind",     "SRC DEST",     "the same, read-only", |r, v| bind(&mut r.spec, v, "--ro-bind", Mode::ReadOnly)),
+    opt("dev-bind",    "SRC DEST",     "the same, writable and with its devices", |r, v| bind(&mut r.spec, v, "--dev-bind", Mode::Devices)),
+    opt("pass-socket", "SRC DEST",     "a UNIX socket of the host that can be connected to", |r, v| bind(&mut r.spec, v, "--pass-socket", Mode::Socket)),
+    opt("tmpfs",       "DEST",         "an empty writable directory of the room's own", |r, v| mount(&mut r.spec, "--tmpfs", path(v, 0)?, What::Tmpfs)),
     opt("file",        "FD DEST",      "a file with what can be read from descriptor FD", file),
-    opt("symlink",     "SRC DEST",     "a symbolic link at DEST to SRC", |r, v| mount(r, "--symlink", path(v, 1)?, What::Symlink(text(v, 0)?.into()))),
-    opt("mask",        "DEST",         "nothing, in place of what is there", |r, v| mount(r, "--mask", path(v, 0)?, What::Mask)),
+    opt("symlink",     "SRC DEST",     "a symbolic link at DEST to SRC", |r, v| mount(&mut r.spec, "--symlink", path(v, 1)?, What::Symlink(text(v, 0)?.into()))),
+    opt("mask",        "DEST",         "nothing, in place of what is there", |r, v| mount(&mut r.spec, "--mask", path(v, 0)?, What::Mask)),
     opt("home",        "DIR",          "the agent's home: private, or a directory of the host [private]", home),
     opt("chdir",       "DIR",          "the start directory [the workspace, else the home]", |r, v| { r.spec.start = Some(path(v, 0)?); Ok(()) }),
     opt("hostname",    "NAME",         "the host name in the room [room]", hostname),
@@ -128,9 +128,7 @@ fn gather(mut parser: Parser, run: &mut Run) -> Result<Option<Command>, String> 
 
 /// What options mean together, wherever they stand.
 fn together(run: &mut Run) -> Set {
-    if let Some(list) = &run.layers {
-        run.spec.layers = profile::layers(list, run.spec.layers)?;
-    }
+    walls(&mut run.spec, run.layers.as_deref())?;
     if let Some(dir) = run.rootfs.take() {
         if run.spec.base == Base::Bare {
             return Err("--rootfs and --bare: one root or the other".into());
@@ -139,10 +137,6 @@ fn together(run: &mut Run) -> Set {
     } else if run.overlay {
         return Err("--overlay lies over a root that --rootfs names".into());
     }
-    if !run.spec.filter.is_default() && !run.spec.layers.contains(Layers::SECCOMP) {
-        return Err(format!("a filter `{}`, and no layer seccomp", run.spec.filter));
-    }
-    run.spec.filter.together()?;
     if run.spec.net == Net::Host {
         run.spec.layers.remove(Layers::NET);
     }
@@ -160,18 +154,29 @@ fn together(run: &mut Run) -> Set {
     Ok(())
 }
 
+/// Layers and filter: `layers` is what `--layers` says.
+pub(super) fn walls(spec: &mut Spec, layers: Option<&str>) -> Set {
+    if let Some(list) = layers {
+        spec.layers = profile::layers(list, spec.layers)?;
+    }
+    if !spec.filter.is_default() && !spec.layers.contains(Layers::SECCOMP) {
+        return Err(format!("a filter `{}`, and no layer seccomp", spec.filter));
+    }
+    spec.filter.together()
+}
+
 fn base(run: &mut Run, base: Base) -> Set {
     run.spec.base = base;
     Ok(())
 }
 
-fn mount(run: &mut Run, option: &'static str, dest: PathBuf, what: What) -> Set {
-    run.spec.mounts.push(Mount { option, dest, what });
+fn mount(spec: &mut Spec, option: &'static str, dest: PathBuf, what: What) -> Set {
+    spec.mounts.push(Mount { option, dest, what });
     Ok(())
 }
 
-fn bind(run: &mut Run, values: &[OsString], option: &'static str, mode: Mode) -> Set {
-    mount(run, option, path(values, 1)?, What::Bind(path(values, 0)?, mode))
+pub(super) fn bind(spec: &mut Spec, values: &[OsString], option: &'static str, mode: Mode) -> Set {
+    mount(spec, option, path(values, 1)?, What::Bind(path(values, 0)?, mode))
 }
 
 /// A path, as far as a command line can tell.
@@ -265,7 +270,7 @@ fn file(run: &mut Run, values: &[OsString]) -> Set {
     let fd = RawFd::try_from(number(values)?).map_err(|_| "not a descriptor".to_owned())?;
     crate::sys::borrow(fd).map_err(|_| format!("descriptor {fd} is not open"))?;
     run.files.push((run.spec.mounts.len(), fd));
-    mount(run, "--file", path(values, 1)?, What::File([].into()))
+    mount(&mut run.spec, "--file", path(values, 1)?, What::File([].into()))
 }
 
 /// `NAME=VALUE`, or `NAME` for the caller's value.

@@ -6,17 +6,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use agent_init::error::{Errno, Step};
+use agent_init::error::Step;
 
 use super::output::Output;
-use super::{has_stdout, print};
+use super::{has_stdout, print, tell_of_control};
 use crate::cli::Attribute;
 use crate::cost::{self, Rounds};
 use crate::error::{At, Failure};
+use crate::fixture;
 use crate::lab::Lab;
-use crate::profile::PROFILES;
 use crate::proof::baseline::Baseline;
 use crate::proof::finding::State;
+use crate::proof::judged::Judged;
 use crate::proof::{Progress, Proof, examine};
 use crate::report::{page, proof_json, proof_text};
 use crate::sys;
@@ -31,32 +32,18 @@ const STOPPED: u8 = 128 + 2;
 /// 0: every operation has a verdict and the evidence agrees; else one of the above.
 pub fn run(options: &Attribute) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
-    if let (Some(json), true) = (&options.json, options.json == options.html) {
-        let what = format!("{}: --json and --html are one file", json.display());
-        return Err(Failure::new(Step::OUTPUT, "open", what, Errno::EEXIST));
-    }
-    let json = options.json.as_deref().map(Output::open).transpose()?;
-    let html = options.html.as_deref().map(Output::open).transpose()?;
-    let baseline = options.baseline.as_deref().map(|path| {
-        Baseline::read(path).map_err(|wrong| {
-            let what = format!("{}: {wrong}", path.display());
-            Failure::new(Step::OUTPUT, "baseline", what, Errno::EINVAL)
-        })
-    });
-    let baseline = baseline.transpose()?;
+    let [json, html] = Output::open([options.json.as_deref(), options.html.as_deref()])?;
+    let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
     let mut proof = observe(options)?;
-    if html.is_some() {
-        proof.costs = costs(&proof)?;
-    }
-    if let Some(json) = json {
-        json.write(&proof_json::proof(&proof))?;
-    }
-    if let Some(html) = html {
-        html.write(&page::proof(&proof))?;
-    }
+    let costs = html.as_ref().map_or(Ok(Vec::new()), |_| costs(&proof));
+    let measured = costs.map(|costs| proof.costs = costs);
+    let json = json.map_or(Ok(()), |json| json.write(&proof_json::proof(&proof)));
+    let html = html.map_or(Ok(()), |html| html.write(&page::proof(&proof)));
     let weaker = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.weaker(&proof));
-    let note = baseline.and_then(|baseline| baseline.note(&proof));
-    print(&text(options, &proof, &weaker, note))?;
+    let notes = baseline.as_ref().map_or(Vec::new(), |baseline| baseline.notes(&proof));
+    // What was found out is not lost with the first of them that fails.
+    let printed = print(&text(options, &proof, &weaker, &notes));
+    measured.and(json).and(html).and(printed)?;
     Ok(code(&proof, &weaker))
 }
 
@@ -70,7 +57,7 @@ fn code(proof: &Proof, weaker: &[String]) -> u8 {
     }
 }
 
-fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<String>) -> String {
+fn text(options: &Attribute, proof: &Proof, weaker: &[String], notes: &[String]) -> String {
     let is_asked = |id| options.explain.iter().any(|op| op.id == id);
     let explained = proof.findings.iter().filter(|finding| is_asked(finding.op.id));
     let mut text: String = explained.map(proof_text::explain).collect();
@@ -78,24 +65,26 @@ fn text(options: &Attribute, proof: &Proof, weaker: &[String], note: Option<Stri
         text.push_str(&proof_text::proof(proof, super::is_colourful()));
     }
     if options.baseline.is_some() {
-        if let Some(note) = note {
-            text.push_str(&format!("\n{note}\n"));
-        }
-        text.push_str(&format!("\nweaker than the baseline: {}\n", weaker.len()));
-        weaker.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        text.push('\n');
+        notes.iter().for_each(|line| text.push_str(&proof_text::lines(line, "")));
+        text.push_str(&format!("weaker than the baseline: {}\n", weaker.len()));
+        weaker.iter().for_each(|line| text.push_str(&proof_text::lines(line, "  ")));
     }
     text
 }
 
 /// The experiments, and how far they are on standard error, if that is a terminal.
 fn observe(options: &Attribute) -> Result<Proof, Failure> {
-    Lab::open(|_| ())?.makes(&PROFILES.iter().collect::<Vec<_>>(), &options.ops)?;
+    fixture::make_variable();
+    let judged = Judged::of(&options.spec);
+    Lab::open(|_| ())?.judging(judged.clone()).makes(&options.ops)?;
+    tell_of_control();
     static PROGRESS: Progress = Progress::new();
     let signals = sys::signal_fd(&[libc::SIGINT, libc::SIGTERM]);
     let signals = signals.at(Step::WAIT, "signalfd", "SIGINT, SIGTERM")?;
     let (begun, all, shown) = (Instant::now(), options.ops.len(), stderr().is_terminal());
     let workers = available_parallelism().map_or(1, std::num::NonZero::get);
-    let proof = examine(&options.ops, options.lattice, workers, &PROGRESS, |is_over| {
+    let proof = examine(&options.ops, &judged, options.lattice, workers, &PROGRESS, |is_over| {
         while !is_over() {
             if let Ok(Some(_)) = sys::wait_readable(&[signals.as_fd()], SHOWN_EVERY_MS) {
                 PROGRESS.stop.store(true, Relaxed);

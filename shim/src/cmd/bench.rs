@@ -21,7 +21,7 @@ pub fn run(options: &Bench) -> Result<u8, Failure> {
         let programs = programs.collect::<Result<_, _>>()?;
         subjects.push(Subject { name: peer.name.clone(), by: None, programs });
     }
-    let output = options.json.as_deref().map(Output::open).transpose()?;
+    let [output] = Output::open([options.json.as_deref()])?;
     let rounds = if options.quick { Rounds::QUICK } else { Rounds::FULL };
     let report = filter::run(&subjects, rounds)?;
     if let Some(output) = output {

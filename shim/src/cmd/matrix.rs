@@ -6,11 +6,12 @@ use std::path::Path;
 use agent_probe::{OPS, Op, REFERENCE, Verdict, find};
 
 use super::output::Output;
-use super::{has_stdout, is_colourful, print};
+use super::{has_stdout, is_colourful, print, tell_of_control};
 use crate::attribute::{self, Blocker};
 use crate::cli::Matrix;
 use crate::cost::{self, Rounds};
 use crate::error::Failure;
+use crate::fixture;
 use crate::lab::{Experiments, Lab, end_of_progress, progress_line, progress_of};
 use crate::launcher::{Judge, Launcher, is_in_doubt};
 use crate::profile::{PROFILES, Profile};
@@ -27,7 +28,8 @@ const BESIDE: [&str; 2] = ["none", "full"];
 /// 0: the room held, and every launcher has answered; else one of the above.
 pub fn run(options: &Matrix) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
-    let output = options.json.as_deref().map(Output::open).transpose()?;
+    let [output] = Output::open([options.json.as_deref()])?;
+    fixture::make_variable();
     let mut lab = Lab::open(progress_line())?;
     let report = examine(&mut lab, options);
     end_of_progress();
@@ -57,7 +59,8 @@ fn examine(lab: &mut Lab, options: &Matrix) -> Result<Report, Failure> {
     let is_alone = options.launchers.is_empty();
     let is_shown = |profile: &&Profile| is_alone || BESIDE.contains(&profile.name);
     let profiles: Vec<&Profile> = PROFILES.iter().filter(is_shown).collect();
-    lab.makes(&profiles, &ops)?;
+    lab.makes(&ops)?;
+    tell_of_control();
     let mut tables = Vec::new();
     for profile in profiles {
         let mut rows = Vec::new();

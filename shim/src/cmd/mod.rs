@@ -12,7 +12,9 @@ use std::io::Write;
 
 use agent_init::error::{Errno, Step};
 
+use crate::capability;
 use crate::error::Failure;
+use crate::plan::is_real_root;
 
 /// Whether there is a standard output: std has put /dev/null in the place of a closed one, where
 /// everything would vanish without an error.
@@ -21,6 +23,18 @@ pub fn has_stdout() -> Result<(), Failure> {
         return Err(Failure::new(Step::OUTPUT, "write", "standard output", Errno::EBADF));
     }
     Ok(())
+}
+
+/// What the control as real root cannot show, on standard error; before the run, which may be long.
+pub fn tell_of_control() {
+    let lacks = if is_real_root() { capability::lacking() } else { Vec::new() };
+    if !lacks.is_empty() {
+        let line = format!("the control as real root has no {}", lacks.join(", "));
+        let _nobody_reads = writeln!(
+            std::io::stderr(),
+            "agent-shim: {line}; what only this allows is said to be absent"
+        );
+    }
 }
 
 /// Colours are for a terminal that shows them, and for who has not said no. no-color.org

@@ -3,19 +3,21 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::Read;
 
+use agent_init::error::Step;
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::find;
 use tinyjson::JsonValue;
 
 use super::Proof;
 use super::finding::{Finding, State};
+use super::judged::{self, Judged};
+use crate::error::Failure;
+use crate::foreign;
 use crate::report::proof_json::{SCHEMA, VERSION};
 
 /// More than this is no report: one of 1000 operations has about 2 MiB.
-const MOST_BYTES: u64 = 32 << 20;
+const MOST_BYTES: usize = 32 << 20;
 /// The parser recurses; a report nests five deep.
 const MOST_DEPTH: usize = 16;
 
@@ -23,6 +25,7 @@ const MOST_DEPTH: usize = 16;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Baseline {
     rows: HashMap<String, Row>,
+    judged: Vec<String>,
     has_root: bool,
 }
 
@@ -30,21 +33,15 @@ pub struct Baseline {
 type Row = (State, usize, Vec<String>);
 
 impl Baseline {
-    /// Reads a report. The error is what is wrong with it, in words.
-    pub fn read(path: &OsStr) -> Result<Baseline, String> {
-        let file = File::open(path).map_err(|e| e.to_string())?;
-        let is_file = file.metadata().is_ok_and(|meta| meta.is_file());
-        if !is_file {
-            return Err("not a regular file".into());
-        }
-        let mut text = String::new();
-        file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
-        if text.len() as u64 > MOST_BYTES {
-            return Err("more than 32 MiB".into());
-        }
-        Baseline::parse(&text)
+    /// Reads a report.
+    pub fn read(path: &OsStr) -> Result<Baseline, Failure> {
+        let bytes = foreign::read(Step::BASELINE, path, MOST_BYTES)?;
+        let text = str::from_utf8(&bytes).map_err(|_| "damaged: not UTF-8".to_owned());
+        text.and_then(Baseline::parse)
+            .map_err(|wrong| Failure::words(Step::BASELINE, format!("{}: {wrong}", path.display())))
     }
 
+    /// The error is what is wrong with it, in words.
     fn parse(text: &str) -> Result<Baseline, String> {
         if agent_probe::record::depth(text) > MOST_DEPTH {
             return Err("nested too deep".into());
@@ -60,13 +57,23 @@ impl Baseline {
             let seen = version.map_or("none".into(), |v| v.to_string());
             return Err(format!("its version is {seen}, this program reads {VERSION}"));
         }
-        if members.get("partial").and_then(JsonValue::get::<bool>) != Some(&false) {
-            return Err("it is of a run that was stopped".into());
+        match members.get("partial").and_then(JsonValue::get::<bool>) {
+            Some(false) => {}
+            Some(true) => return Err("it is of a run that was stopped".into()),
+            None => return Err("damaged: no partial".into()),
         }
         let ops = members.get("ops").and_then(JsonValue::get::<Vec<_>>).ok_or("damaged: no ops")?;
         let has_root = members.get("control").and_then(JsonValue::get::<bool>) == Some(&true);
-        let rows = ops.iter().map(row).collect::<Option<_>>().ok_or("damaged: a row")?;
-        Ok(Baseline { rows, has_root })
+        let rows: HashMap<_, _> =
+            ops.iter().map(row).collect::<Option<_>>().ok_or("damaged: a row")?;
+        if rows.len() != ops.len() {
+            return Err("damaged: an operation twice".into());
+        }
+        let judged = match members.get("judged") {
+            Some(words) => judged_room(words).ok_or("damaged: what was judged")?,
+            None => Judged::default().words(),
+        };
+        Ok(Baseline { rows, judged, has_root })
     }
 
     /// A line for each operation that is less guarded than it was; one that must work and does not
@@ -80,16 +87,27 @@ impl Baseline {
         lines
     }
 
-    /// What makes the comparison less than it seems.
-    pub fn note(&self, proof: &Proof) -> Option<String> {
+    /// What makes the comparison less than it seems, or another one; a line each.
+    pub fn notes(&self, proof: &Proof) -> Vec<String> {
+        let (before, now) = (&self.judged, proof.judged.words());
+        let was =
+            before.iter().filter(|line| !now.contains(line)).map(|line| format!("was: {line}"));
+        let is =
+            now.iter().filter(|line| !before.contains(line)).map(|line| format!("is:  {line}"));
+        let mut notes: Vec<String> = was.chain(is).collect();
+        if !notes.is_empty() {
+            notes.insert(0, "the judged room is not the baseline's:".into());
+        }
         if self.has_root != proof.has_root {
-            return Some(
-                "one of the two runs had the control as real root, the other had not".into(),
-            );
+            notes
+                .push("one of the two runs had the control as real root, the other had not".into());
         }
         let is_new = |finding: &&Finding| !self.rows.contains_key(finding.op.id);
         let new: Vec<_> = proof.findings.iter().filter(is_new).map(|f| f.op.id).collect();
-        (!new.is_empty()).then(|| format!("not in the baseline: {}", new.join(" ")))
+        if !new.is_empty() {
+            notes.push(format!("not in the baseline: {}", new.join(" ")));
+        }
+        notes
     }
 
     fn difference(&self, finding: &Finding) -> Option<String> {
@@ -104,9 +122,9 @@ impl Baseline {
             return None;
         }
         if depth < depth_was {
-            return Some(format!("{id}: {depth_was} layers blocked it alone, now {depth}"));
+            return Some(format!("{id}: {depth_was} layers were enough alone, now {depth}"));
         }
-        let still = finding.full().map_or(Layers::empty(), |cell| cell.sufficient);
+        let still = finding.cell().map_or(Layers::empty(), |cell| cell.sufficient);
         let names =
             |name: &&String| LAYERS.iter().any(|l| still.contains(l.flag) && l.name == **name);
         let lost = layers.iter().find(|name| !names(name))?;
@@ -125,6 +143,22 @@ fn guarded(state: State) -> u8 {
     }
 }
 
+/// As [`Judged::words`].
+fn judged_room(judged: &JsonValue) -> Option<Vec<String>> {
+    let members = judged.get::<HashMap<_, _>>()?;
+    let filter = members.get("filter").and_then(JsonValue::get::<String>)?;
+    let layers = match texts(members.get("layers")?)? {
+        none if none.is_empty() => "none".into(),
+        layers => layers.join(","),
+    };
+    Some(judged::lines(&layers, filter, &texts(members.get("mounts")?)?))
+}
+
+fn texts(list: &JsonValue) -> Option<Vec<String>> {
+    let list = list.get::<Vec<_>>()?;
+    list.iter().map(|text| text.get::<String>().cloned()).collect()
+}
+
 fn row(op: &JsonValue) -> Option<(String, Row)> {
     let op = op.get::<HashMap<_, _>>()?;
     let word = |name: &str| op.get(name).and_then(JsonValue::get::<String>);
@@ -133,10 +167,7 @@ fn row(op: &JsonValue) -> Option<(String, Row)> {
         .find(|state| Some(state.word()) == word("state").map(String::as_str))?;
     let depth = op.get("depth").and_then(JsonValue::get::<f64>)?;
     let depth = depth.to_string().parse().ok()?; // a whole number, or nothing
-    let layers = op.get("sufficient").and_then(JsonValue::get::<Vec<_>>)?;
-    let layers =
-        layers.iter().map(|layer| layer.get::<String>().cloned()).collect::<Option<_>>()?;
-    Some((word("op")?.clone(), (state, depth, layers)))
+    Some((word("op")?.clone(), (state, depth, texts(op.get("sufficient")?)?)))
 }
 
 #[cfg(test)]
@@ -147,13 +178,18 @@ mod tests {
         format!(r#"{{"schema":"agent-shim/attribute","version":{version},{rest}}}"#)
     }
 
+    const ROW: &str =
+        r#"{"op":"dev-mem","state":"blocked","depth":1,"sufficient":["mnt"],"more":[]}"#;
+
     #[test]
     fn a_report_is_read() {
-        let row = r#"{"op":"dev-mem","state":"blocked","depth":1,"sufficient":["mnt"],"more":[]}"#;
-        let good = text("1", &format!(r#""partial":false,"ops":[{row}]"#));
+        let good = text("2", &format!(r#""partial":false,"ops":[{ROW}]"#));
         let row = (State::Blocked, 1, vec!["mnt".to_owned()]);
         let rows = HashMap::from([("dev-mem".to_owned(), row)]);
-        assert_eq!(Baseline::parse(&good), Ok(Baseline { rows, has_root: false }));
+        assert_eq!(
+            Baseline::parse(&good),
+            Ok(Baseline { rows, judged: Judged::default().words(), has_root: false })
+        );
     }
 
     #[test]
@@ -163,15 +199,18 @@ mod tests {
             (String::new(), "not JSON"),
             ("[]".into(), "not an object"),
             ("{}".into(), "schema"),
-            (text("2", ops), "version is 2"),
-            (text("\"1\"", ops), "version is none"),
-            (text("1", r#""partial":true,"ops":[]"#), "stopped"),
-            (text("1", r#""partial":false"#), "no ops"),
-            (text("1", r#""partial":false,"ops":[{}]"#), "a row"),
-            (text("1", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
-            (text("1", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
+            (text("1", ops), "version is 1"),
+            (text("\"2\"", ops), "version is none"),
+            (text("2", r#""partial":true,"ops":[]"#), "stopped"),
+            (text("2", r#""ops":[]"#), "no partial"),
+            (text("2", &format!(r#""judged":{{"layers":[7]}},{ops}"#)), "what was judged"),
+            (text("2", r#""partial":false"#), "no ops"),
+            (text("2", r#""partial":false,"ops":[{}]"#), "a row"),
+            (text("2", r#""partial":false,"ops":[{"op":"x","state":"fine","depth":0}]"#), "a row"),
+            (text("2", r#""partial":false,"ops":[{"op":"x","state":"open","depth":-1}]"#), "a row"),
+            (text("2", &format!(r#""partial":false,"ops":[{ROW},{ROW}]"#)), "twice"),
             ("[".repeat(100_000), "too deep"),
-            (text("1", ops).replace("attribute", "matrix"), "schema"),
+            (text("2", ops).replace("attribute", "matrix"), "schema"),
         ] {
             let said = Baseline::parse(&text).unwrap_err();
             assert!(said.contains(why), "{said:?} for {why}");

@@ -3,11 +3,11 @@
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::{Op, Outcome, Verdict};
 
+use super::judged::{Named, columns};
 use super::lattice::{self, Lattice};
 use super::rooms::{self, Kind, Room};
 use crate::attribute::{self, Blocker, Cell, words};
 use crate::lab::{Experiments, Setup};
-use crate::profile::PROFILES;
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -16,9 +16,9 @@ pub struct Finding {
     pub op: &'static Op,
     /// Every room it was tried in, and what happened there.
     pub rooms: Vec<(Room, Outcome)>,
-    /// Its row of the matrix: a cell for each of [`PROFILES`].
-    pub cells: Vec<Cell>,
-    /// What it comes to in `full`.
+    /// Its row of the matrix: a cell for each of [`columns`].
+    pub cells: Vec<(Named, Cell)>,
+    /// What it comes to in the judged room.
     pub state: State,
     /// Every subset of the layers, where that was asked for.
     pub lattice: Option<Lattice>,
@@ -26,7 +26,7 @@ pub struct Finding {
     pub doubts: Vec<String>,
 }
 
-/// What an operation comes to in `full`.
+/// What an operation comes to in the judged room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// It must work, and does.
@@ -81,12 +81,12 @@ impl State {
 
 /// Makes all experiments on one operation, and draws the conclusions.
 pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Finding {
-    let columns = rooms::rooms(lab.has_root());
-    let cells: Vec<Cell> = PROFILES
-        .iter()
-        .map(|profile| attribute::cell(lab, op, profile.layers, "not present"))
+    let judged = lab.judged();
+    let cells = columns(judged)
+        .into_iter()
+        .map(|column| (column, attribute::cell(lab, op, column.layers, "not present")))
         .collect();
-    let tried = columns.into_iter().map(|room| {
+    let tried = rooms::rooms(lab.has_root(), judged).into_iter().map(|room| {
         let outcome = lab.run(op, room.setup);
         (room, outcome)
     });
@@ -99,8 +99,8 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Finding {
         doubts: Vec::new(),
     };
     finding.doubts = doubts(&finding);
-    // Shown for what is allowed too: a layer that blocks it alone and not in full is in doubt.
-    let (sufficient, shown) = attribute::sufficient(lab, op, Layers::FULL);
+    // Shown for what is allowed too: a layer that blocks it alone and not in the judged room is in doubt.
+    let (sufficient, shown) = attribute::sufficient(lab, op, judged.layers);
     finding.doubts.extend(contradictions(&finding, sufficient, &shown));
     finding.state = state(&finding);
     finding
@@ -115,9 +115,14 @@ impl Finding {
         self.state = state(self);
     }
 
-    /// Its cell of `full`, which is there: [`PROFILES`] has it.
-    pub fn full(&self) -> Option<&Cell> {
+    /// The judged room, and its cell there.
+    pub fn judged(&self) -> Option<&(Named, Cell)> {
         self.cells.last()
+    }
+
+    /// Its cell in the judged room.
+    pub fn cell(&self) -> Option<&Cell> {
+        self.judged().map(|(_, cell)| cell)
     }
 
     /// What happened in a room.
@@ -125,9 +130,9 @@ impl Finding {
         self.rooms.iter().find(|(room, _)| room.setup == setup).map(|(_, outcome)| outcome)
     }
 
-    /// Layers that block it alone: how many mistakes away the agent is.
+    /// Layers that are enough alone: how many mistakes away the agent is.
     pub fn depth(&self) -> usize {
-        self.full().map_or(0, |cell| cell.sufficient.iter().count())
+        self.cell().map_or(0, |cell| cell.enough().iter().count())
     }
 
     /// Whether namespaces alone leave it open.
@@ -137,7 +142,7 @@ impl Finding {
 }
 
 fn state(finding: &Finding) -> State {
-    let Some(cell) = finding.full().filter(|_| finding.doubts.is_empty()) else {
+    let Some(cell) = finding.cell().filter(|_| finding.doubts.is_empty()) else {
         return State::Inconclusive;
     };
     match cell.outcome.verdict {
@@ -163,9 +168,12 @@ fn doubts(finding: &Finding) -> Vec<String> {
             doubts.push(format!("{}: {why}", room.name));
         }
     }
-    for (profile, cell) in PROFILES.iter().zip(&finding.cells) {
-        if cell.blocker == Some(Blocker::Unknown) && cell.outcome.verdict == Verdict::Blocked {
-            doubts.push(format!("{}: refused, and no experiment shows by what", profile.name));
+    for (column, cell) in &finding.cells {
+        // Others are told above.
+        let is_seen = cell.outcome.verdict != Verdict::Inconclusive;
+        if cell.blocker == Some(Blocker::Unknown) && is_seen {
+            let (name, seen, answers) = (column.name, words(&cell.outcome), &cell.proof);
+            doubts.push(format!("{name}: {seen}, and no experiment shows by what: {answers}"));
         }
     }
     doubts
@@ -202,20 +210,20 @@ pub fn chain(finding: &Finding) -> Vec<String> {
         Some(control) => lines.push(format!("real root, no layer: {}", said(control))),
         None => lines.push("no control: only root can show that it works at all here".into()),
     }
-    for (profile, cell) in PROFILES.iter().zip(&finding.cells) {
+    for (column, cell) in &finding.cells {
         let by = cell.blocker.map_or(String::new(), |blocker| format!(", by {}", blocker.word()));
         let proof = match cell.proof.as_str() {
             "" => String::new(),
             proof => format!("; shown by: {proof}"),
         };
-        lines.push(format!("{}: {}{by}{proof}", profile.name, said(&cell.outcome)));
+        lines.push(format!("{}: {}{by}{proof}", column.name, said(&cell.outcome)));
     }
-    if let Some(full) = finding.full() {
-        lines.extend(full.shown.iter().map(|line| format!("enough alone: {line}")));
-        for layer in LAYERS.iter().filter(|layer| full.necessary.contains(layer.flag)) {
-            let without = Setup::Room(Layers::FULL - layer.flag);
+    if let Some((judged, cell)) = finding.judged() {
+        lines.extend(cell.shown.iter().map(|line| format!("enough alone: {line}")));
+        for layer in LAYERS.iter().filter(|layer| cell.necessary.contains(layer.flag)) {
+            let without = Setup::Room(judged.layers - layer.flag);
             let outcome = finding.outcome(without).map_or_else(String::new, said);
-            lines.push(format!("nothing else would: {}: {outcome}", rooms::name(without)));
+            lines.push(format!("nothing else would: {}: {outcome}", rooms::name(*judged, without)));
         }
     }
     if let Some(lattice) = &finding.lattice {
@@ -227,13 +235,18 @@ pub fn chain(finding: &Finding) -> Vec<String> {
 }
 
 fn conclusion(finding: &Finding) -> String {
-    let blocker = finding.full().and_then(|cell| cell.blocker).map_or("nothing", Blocker::word);
+    let blocker = finding.cell().and_then(|cell| cell.blocker).map_or("nothing", Blocker::word);
+    let room = finding.judged().map_or("no room", |(judged, _)| judged.name);
     match finding.state {
         State::Blocked => {
-            format!("so in full it is blocked, first by {blocker}; depth {}", finding.depth())
+            format!("so in {room} it is blocked, first by {blocker}; depth {}", finding.depth())
+        }
+        state @ (State::Contained | State::Redacted) => {
+            let word = state.word();
+            format!("so in {room} it is {word}, by {blocker}; depth {}", finding.depth())
         }
         State::Absent => "so nothing of the room is credited: real root cannot do it either".into(),
-        state => format!("so in full: {}", state.word()),
+        state => format!("so in {room}: {}", state.word()),
     }
 }
 
@@ -254,7 +267,11 @@ mod tests {
 
     impl Experiments for World {
         fn run(&mut self, _: &'static Op, setup: Setup) -> Outcome {
-            (self.0)(setup)
+            // Who is root inside is the same to these worlds.
+            match setup {
+                Setup::RootInside(layers) => (self.0)(Setup::Room(layers)),
+                other => (self.0)(other),
+            }
         }
 
         fn has_root(&self) -> bool {
@@ -283,7 +300,7 @@ mod tests {
     fn evidence_that_agrees_is_a_verdict() {
         let finding = found(filter);
         assert_eq!((finding.state, finding.depth()), (State::Blocked, 1));
-        assert_eq!(finding.full().unwrap().necessary, Layers::SECCOMP);
+        assert_eq!(finding.cell().unwrap().necessary, Layers::SECCOMP);
         let chain = chain(&finding);
         assert_eq!(chain.first().unwrap(), "real root, no layer: ALLOWED");
         assert!(chain.contains(&"nothing else would: full-seccomp: ALLOWED".into()), "{chain:?}");

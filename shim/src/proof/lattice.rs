@@ -4,6 +4,7 @@
 use agent_init::layers::{LAYERS, Layers};
 use agent_probe::{Op, Verdict};
 
+use super::judged::Named;
 use super::rooms::name;
 use crate::lab::{Experiments, Setup};
 
@@ -38,10 +39,10 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op) -> Lattice {
     for set in sets() {
         tried.push((set, lab.run(op, Setup::Room(set)).verdict));
     }
-    judge(&tried)
+    judge(lab.judged(), &tried)
 }
 
-fn judge(tried: &[(Layers, Verdict)]) -> Lattice {
+fn judge(judged: Named, tried: &[(Layers, Verdict)]) -> Lattice {
     let with = |verdict| tried.iter().filter(move |(_, v)| *v == verdict).map(|(set, _)| *set);
     let open: Vec<Layers> = with(Verdict::Allowed).collect();
     // What is contained or redacted is not blocked either.
@@ -51,7 +52,7 @@ fn judge(tried: &[(Layers, Verdict)]) -> Lattice {
     let holds = |set: &Layers| !through.iter().any(|larger| larger.contains(*set));
     let minimal = extreme(with(Verdict::Blocked).filter(holds), |a, b| b.contains(a));
     let largest = extreme(open.iter().rev().copied(), |a, b| a.contains(b));
-    let spelled = |set| name(Setup::Room(set));
+    let spelled = |set| name(judged, Setup::Room(set));
     let mut doubts = Vec::new();
     for set in &open {
         let smaller = with(Verdict::Blocked)
@@ -99,7 +100,7 @@ mod tests {
 
     fn world(blocks: impl Fn(Layers) -> bool) -> Lattice {
         let verdict = |set| if blocks(set) { Verdict::Blocked } else { Verdict::Allowed };
-        judge(&sets().into_iter().map(|set| (set, verdict(set))).collect::<Vec<_>>())
+        judge(Named::FULL, &sets().into_iter().map(|set| (set, verdict(set))).collect::<Vec<_>>())
     }
 
     #[test]
@@ -116,7 +117,8 @@ mod tests {
         let words: Vec<String> = found.minimal.iter().map(|set| spelled(*set)).collect();
         assert_eq!(words, ["seccomp", "mnt+caps"]);
         assert_eq!(found.doubts, [] as [String; 0]);
-        let open: Vec<String> = found.open.iter().map(|set| name(Setup::Room(*set))).collect();
+        let open: Vec<String> =
+            found.open.iter().map(|set| name(Named::FULL, Setup::Room(*set))).collect();
         assert_eq!(open.len(), 2, "{open:?}"); // without seccomp, and without mnt or caps
         assert!(found.open.iter().all(|set| !set.contains(Layers::SECCOMP)));
     }

@@ -4,6 +4,8 @@
 //! Every experiment is a room of its own. Operations are shared out among as many workers as there
 //! are processors; a worker makes all experiments of one operation, one after another.
 
+pub mod judged;
+
 pub mod rooms;
 
 pub mod finding;
@@ -20,20 +22,26 @@ use std::thread;
 use agent_init::error::{Errno, Step};
 use agent_probe::{Op, Outcome};
 
+use crate::capability;
 use crate::cost::Cost;
 use crate::error::Failure;
 use crate::lab::{Experiments, Lab, Setup};
 use finding::Finding;
+use judged::{Judged, Named};
 
 /// All that one run has found out.
 #[derive(Debug)]
 pub struct Proof {
+    /// Of which room.
+    pub judged: Judged,
     /// One for each operation, in the order asked for; a run that was stopped has fewer.
     pub findings: Vec<Finding>,
     /// What each profile costs; empty where that was not measured.
     pub costs: Vec<Cost>,
     /// Whether the controls as real root were run.
     pub has_root: bool,
+    /// Capabilities that they had not, though root.
+    pub lacks: Vec<String>,
     /// Stopped before the last operation.
     pub is_partial: bool,
 }
@@ -64,6 +72,7 @@ impl Progress {
 /// told whether they have. `all_subsets`: the lattice of each operation too.
 pub fn examine(
     ops: &[&'static Op],
+    judged: &Judged,
     all_subsets: bool,
     workers: usize,
     progress: &'static Progress,
@@ -71,6 +80,7 @@ pub fn examine(
 ) -> Result<Proof, Failure> {
     let labs: Vec<Lab> = (0..workers.clamp(1, ops.len().max(1)))
         .map(|_| Lab::open(|_| _ = progress.rooms.fetch_add(1, Ordering::Relaxed)))
+        .map(|lab| Ok(lab?.judging(judged.clone())))
         .collect::<Result<_, _>>()?;
     let has_root = labs.iter().all(Experiments::has_root);
     let next = AtomicUsize::new(0);
@@ -102,8 +112,9 @@ pub fn examine(
     }
     found.sort_by_key(|(n, _)| *n);
     let findings: Vec<Finding> = found.into_iter().map(|(_, finding)| finding).collect();
+    let lacks = if has_root { capability::lacking() } else { Vec::new() };
     let is_partial = findings.len() < ops.len();
-    Ok(Proof { findings, costs: Vec::new(), has_root, is_partial })
+    Ok(Proof { judged: judged.clone(), findings, costs: Vec::new(), has_root, lacks, is_partial })
 }
 
 /// A laboratory that makes no more rooms when it has been stopped.
@@ -122,5 +133,9 @@ impl Experiments for UntilStopped<'_> {
 
     fn has_root(&self) -> bool {
         self.lab.has_root()
+    }
+
+    fn judged(&self) -> Named {
+        self.lab.judged()
     }
 }

@@ -7,17 +7,19 @@ use agent_init::layers::{LAYERS, Layers};
 use super::text::{grid, one_line};
 use crate::doctor::text::wrapped;
 use crate::proof::finding::{Finding, State, chain, in_words};
+use crate::proof::judged::Named;
 use crate::proof::{Proof, summary};
 
 /// The whole report.
 pub fn proof(proof: &Proof, colour: bool) -> String {
-    let mut text = String::new();
+    let judged = proof.judged.room;
+    let in_room = format!("in {}", judged.name);
+    let mut text = if judged == Named::FULL { String::new() } else { subject(proof) };
     let mut groups: Vec<&str> = proof.findings.iter().map(|f| f.op.group).collect();
     groups.dedup();
     for group in groups {
         let rows = proof.findings.iter().filter(|f| f.op.group == group).map(row);
-        let head =
-            ["op", "in full", "first blocker", "depth", "enough alone", "nothing else would"];
+        let head = ["op", &in_room, "first blocker", "depth", "enough alone", "nothing else"];
         let rows: Vec<_> = std::iter::once(head.map(String::from).to_vec()).chain(rows).collect();
         let _infallible = write!(text, "=== {group} ===\n{}\n", grid(&rows, colour));
     }
@@ -27,8 +29,11 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
             let _infallible = writeln!(text, "{}: {}", finding.op.id, in_words(lattice));
         }
     }
-    text.push_str(&list("namespaces alone leave open", &open(proof, "ns_only")));
-    text.push_str(&list("full leaves open", &open(proof, "full")));
+    for (room, ids) in summary::open(proof) {
+        let who =
+            if room == "ns_only" { "namespaces alone leave" } else { &format!("{room} leaves") };
+        text.push_str(&list(&format!("{who} open"), &ids));
+    }
     for state in [State::Broken, State::Inconclusive] {
         let found = proof.findings.iter().filter(|f| f.state == state);
         let lines: Vec<_> = found.map(|f| format!("{}: {}", f.op.id, why(f))).collect();
@@ -42,8 +47,20 @@ pub fn proof(proof: &Proof, colour: bool) -> String {
     text
 }
 
+/// What is judged, where that is not the profile that everybody has.
+fn subject(proof: &Proof) -> String {
+    let mut text = format!("judged: {}\n", proof.judged.room.name);
+    proof.judged.words().iter().for_each(|line| text.push_str(&lines(line, "  ")));
+    text + "\n"
+}
+
+/// Lines within the width of the report, each behind `margin`.
+pub fn lines(text: &str, margin: &str) -> String {
+    wrapped(text, 96).iter().map(|line| format!("{margin}{line}\n")).collect()
+}
+
 fn row(finding: &Finding) -> Vec<String> {
-    let cell = finding.full();
+    let cell = finding.cell();
     let blocker = cell.and_then(|c| c.blocker).map_or("-", |b| b.word());
     let of = |get: fn(&crate::attribute::Cell) -> Layers| words(cell.map_or(Layers::empty(), get));
     vec![
@@ -54,7 +71,7 @@ fn row(finding: &Finding) -> Vec<String> {
             0 => "-".into(),
             depth => depth.to_string(),
         },
-        of(|cell| cell.sufficient),
+        of(crate::attribute::Cell::enough),
         of(|cell| cell.necessary),
     ]
 }
@@ -66,9 +83,10 @@ fn words(layers: Layers) -> String {
 }
 
 fn layers(proof: &Proof) -> String {
-    let head = ["layer", "stops alone", "only it stops", "nothing else would"];
+    let head = ["layer", "stops alone", "keeps inside", "only it", "nothing else would"];
     let rows = summary::contributions(proof).into_iter().map(|row| {
-        let counts = [&row.alone, &row.only, &row.necessary].map(|ids| ids.len().to_string());
+        let counts =
+            [&row.alone, &row.keeps, &row.only, &row.necessary].map(|ids| ids.len().to_string());
         std::iter::once(row.layer.word.to_owned()).chain(counts).collect()
     });
     let rows: Vec<Vec<String>> =
@@ -76,21 +94,17 @@ fn layers(proof: &Proof) -> String {
     format!("{}\n", grid(&rows, false))
 }
 
-fn open<'a>(proof: &'a Proof, profile: &str) -> Vec<&'a str> {
-    summary::open_in(proof, profile).into_iter().map(|f| f.op.id).collect()
-}
-
 /// A heading with the count, and the words, wrapped.
 fn list(heading: &str, ids: &[&str]) -> String {
     let mut text = format!("{heading}: {}\n", ids.len());
     if !ids.is_empty() {
-        wrapped(&ids.join(" "), 96).iter().for_each(|line| _ = writeln!(text, "  {line}"));
+        text.push_str(&lines(&ids.join(" "), "  "));
     }
     text + "\n"
 }
 
 fn why(finding: &Finding) -> String {
-    let outcome = || finding.full().map_or(String::new(), |c| crate::attribute::words(&c.outcome));
+    let outcome = || finding.cell().map_or(String::new(), |c| crate::attribute::words(&c.outcome));
     if finding.doubts.is_empty() { outcome() } else { finding.doubts.join("; ") }
 }
 
@@ -106,7 +120,7 @@ fn closing(proof: &Proof) -> String {
     if !proof.has_root {
         text.push_str("control missing: only root can show that an operation works at all here\n");
     }
-    if proof.findings.iter().any(|f| f.full().is_some_and(|cell| cell.without_control)) {
+    if proof.findings.iter().any(|f| f.cell().is_some_and(|cell| cell.without_control)) {
         text.push_str("* not proved: the credit would need a control that could not be run\n");
     }
     text

@@ -146,6 +146,7 @@ mod tests {
             proof: String::new(),
             without_control: true,
             sufficient: Layers::empty(),
+            keeps: Layers::empty(),
             shown: Vec::new(),
             necessary: Layers::empty(),
         };
