@@ -24,7 +24,8 @@ pub fn read(step: Step, path: &OsStr, most: usize) -> Result<Vec<u8>, Failure> {
         _ => OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path),
     };
     let file = open.map_err(io("open"))?;
-    let kind = file.metadata().map_err(io("fstat"))?.file_type();
+    let meta = file.metadata().map_err(io("fstat"))?;
+    let kind = meta.file_type();
     if kind.is_dir() {
         return Err(failure("read", Errno::EISDIR));
     }
@@ -32,11 +33,15 @@ pub fn read(step: Step, path: &OsStr, most: usize) -> Result<Vec<u8>, Failure> {
     if !kind.is_file() && !is_stream {
         return Err(failure("read", Errno::EOPNOTSUPP));
     }
+    let most_bytes = most as u64;
+    if meta.len() > most_bytes {
+        return Err(failure("read", Errno::EFBIG));
+    }
     if is_stream {
         wait(&file, PATIENCE_MS).map_err(|errno| failure("poll", errno))?;
     }
-    // By what is read, not by its size: it may grow meanwhile.
-    let bytes = bytes_of(file.take(most as u64 + 1)).map_err(io("read"))?;
+    // It may grow while it is read.
+    let bytes = bytes_of(file.take(most_bytes + 1)).map_err(io("read"))?;
     if bytes.len() > most {
         return Err(failure("read", Errno::EFBIG));
     }
