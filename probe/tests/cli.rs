@@ -95,7 +95,7 @@ fn bench_prints_one_record() {
 #[test]
 fn help_version_and_list_are_no_records() {
     for (option, start) in
-        [("-h", "usage: agent-probe"), ("-V", "agent-probe "), ("--list", "fs-read-passwd")]
+        [("-h", "usage: agent-probe"), ("-V", "agent-probe "), ("--list", "=== fs")]
     {
         let output = probe(&[option]);
         assert_eq!(output.status.code(), Some(0));

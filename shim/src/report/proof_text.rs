@@ -76,10 +76,17 @@ fn row(finding: &Finding) -> Vec<String> {
     ]
 }
 
-/// `seccomp caps`.
+/// Most layers that a column names.
+const NAMED: usize = 4;
+
+/// `seccomp caps`; of more than [`NAMED`] the first, and how many more: `--explain` has all.
 fn words(layers: Layers) -> String {
     let names: Vec<_> = LAYERS.iter().filter(|l| layers.contains(l.flag)).map(|l| l.name).collect();
-    if names.is_empty() { "-".into() } else { names.join(" ") }
+    match names.split_at_checked(NAMED) {
+        _ if names.is_empty() => "-".into(),
+        Some((first, rest)) if !rest.is_empty() => format!("{} +{}", first.join(" "), rest.len()),
+        _ => names.join(" "),
+    }
 }
 
 fn layers(proof: &Proof) -> String {
