@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tinyjson::JsonValue;
 
@@ -133,6 +133,17 @@ impl Browser {
         let answer = self.ask("Runtime.evaluate", &order);
         assert!(member(&answer, "exceptionDetails").is_none(), "{script}: {answer:?}");
         text(member(&answer, "result").unwrap(), "value")
+    }
+
+    /// Waits until `script` says so: a dialog that closes, or a fragment that changes, is an event of its own later.
+    #[track_caller]
+    pub fn becomes(&mut self, script: &str, expected: &str) {
+        let begun = Instant::now();
+        let mut said = self.eval(script);
+        while said != expected && begun.elapsed() < LIMIT {
+            said = self.eval(script);
+        }
+        assert_eq!(said, expected);
     }
 
     /// A click with the mouse in the middle of the first element that `selector` matches.

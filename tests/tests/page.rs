@@ -133,7 +133,7 @@ fn a_run_makes_a_page_that_needs_nothing() {
     browser.open(&path, "");
     assert_eq!(browser.eval(SEEN), "read /etc/passwd,write /evil,mount tmpfs /tmp");
     browser.click("#grid tr:nth-of-type(3) td.first:nth-last-child(9)");
-    assert_eq!(browser.eval(OPEN), "true");
+    browser.becomes(OPEN, "true");
     let proof = browser.eval(PROOF);
     assert!(
         proof.contains("write /evil") && proof.contains("shown by: full-landlock: ALLOWED"),
@@ -174,15 +174,15 @@ fn the_keyboard_reaches_every_proof() {
     if browser.eval("document.activeElement.id") == "map" {
         browser.press("Tab"); // a box that scrolls is reached too
     }
-    assert_eq!(browser.eval(FOCUS), "read a secret,");
+    browser.becomes(FOCUS, "read a secret,");
     for key in ["ArrowDown", "ArrowDown", "ArrowUp", "End", "ArrowLeft"] {
         browser.press(key);
     }
-    assert_eq!(browser.eval(FOCUS), "open /dev/mem,none+mnt");
+    browser.becomes(FOCUS, "open /dev/mem,none+mnt");
     let reached = "[...document.querySelectorAll('#grid [tabindex=\"0\"]')].map(e => e === document.activeElement)";
     assert_eq!(browser.eval(reached), "true");
     browser.press("Enter");
-    assert_eq!(browser.eval(OPEN), "true");
+    browser.becomes(OPEN, "true");
     assert!(browser.eval("location.hash").contains("op=dev-mem&room=none%2Bmnt"));
     let proof = browser.eval(PROOF);
     assert!(
@@ -190,8 +190,8 @@ fn the_keyboard_reaches_every_proof() {
         "{proof}"
     );
     browser.press("Escape");
-    assert_eq!(browser.eval(OPEN), "false");
-    assert_eq!(browser.eval(FOCUS), "open /dev/mem,none+mnt");
+    browser.becomes(OPEN, "false");
+    browser.becomes(FOCUS, "open /dev/mem,none+mnt");
     assert_eq!(browser.eval("location.hash"), "");
     assert_eq!(browser.console(), [""; 0]);
 }
@@ -245,16 +245,16 @@ fn links_lead_to_proofs() {
     let scratch = Scratch::new();
     let path = url_path(&file(&scratch, &[READ, RAW]));
     browser.open(&path, "#op=net-raw");
-    assert_eq!(browser.eval(OPEN), "true");
+    browser.becomes(OPEN, "true");
     assert!(browser.eval(PROOF).contains("raw socket"));
     browser.press("Escape");
-    assert_eq!(browser.eval(FOCUS), "raw socket,");
+    browser.becomes(FOCUS, "raw socket,");
     browser.click("#layers button");
     browser.click("#layers a");
-    assert_eq!(browser.eval(OPEN), "true");
+    browser.becomes(OPEN, "true");
     assert!(browser.eval(PROOF).contains("read a secret"));
     browser.open(&path, "#op=no-such-operation&room=%");
-    assert_eq!(browser.eval(OPEN), "false");
+    browser.becomes(OPEN, "false");
     assert_eq!(browser.console(), [""; 0]);
 }
 
@@ -273,7 +273,7 @@ fn a_hostile_document_is_text() {
     let path = file(&scratch, &rows);
     browser.look(390, 800, "light");
     browser.open(&url_path(&path), "#op=__proto__&room=full");
-    assert_eq!(browser.eval(OPEN), "true");
+    browser.becomes(OPEN, "true");
     browser.press("Escape");
     browser.click("#grid tbody td:nth-last-child(2)");
     let proof = browser.eval(PROOF);
