@@ -1,8 +1,8 @@
 //! A policy becomes a seccomp program, at compile time: rows → ranges of numbers → tree → `SockFilter`.
 //!
 //! From its first instruction: the architecture is loaded and a foreign one killed; the number is loaded, and a tree
-//! of comparisons leads to a return or to the rule of a call; then the rules, from the last number's to the first's; then
-//! the returns, which all paths share. Only rules load arguments, so a call without one is answered from the kernel's
+//! of comparisons leads to a return or to the rule of a call; then the rules, from the last number's to the first's;
+//! then the returns, which all paths share. Only rules load arguments, so a call without one is answered from the kernel's
 //! bitmap and costs nothing. Calls with the same rule share its instructions.
 //!
 //! What a filter costs when it is installed is its length, which the kernel checks and compiles, and the instructions

@@ -57,7 +57,7 @@ pub const GROUPS: &[Group] = &[
     group("file-tree",   Present, None,         IN,  "names: rename, mkdir, unlink, chdir"),
     group("file-attr",   Present, None,         IN,  "modes, owners, times, attributes"),
     group("file-node",   Present, Some(EPERM),  OUT, "FIFOs and sockets as files; strict: a computation has no other side"),
-    group("file-handle", Present, Some(EPERM),  OUT, "opaque names of files; strict: file servers and udev only"),
+    group("file-handle", Never("a handle is a way to a file past every rule about paths"), Some(EPERM), IN, "opaque names of files"),
     group("file-sync",   Present, Some(EINVAL), IN,  "durability; without it databases do not start"),
     group("fd",          Present, None,         IN,  "descriptors: dup, pipe, poll, fcntl"),
     group("event",       Present, Some(ENOSYS), IN,  "event loops: epoll, eventfd, timerfd, signalfd"),

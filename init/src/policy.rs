@@ -116,6 +116,7 @@ const TIOCVHANGUP: u32 = 0x5437;
 const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 const FS_IOC_SETVERSION: u32 = 0x4008_7602;
+const EXT4_IOC_SETVERSION: u32 = 0x4008_6604; // fs/ext4/ext4.h
 // linux/fsverity.h, linux/fscrypt.h
 const FS_IOC_ENABLE_VERITY: u32 = 0x4080_6685;
 const FS_IOC_SET_ENCRYPTION_POLICY: u32 = 0x800c_6613;
@@ -130,9 +131,8 @@ const CLONE_NEW: u32 =
 
 /// S_ISUID, S_ISGID. In a directory of the host, what has them would outlive the room, where nosuid does not reach.
 const SET_ID: u32 = 0o4000 | 0o2000;
-/// What no mode may have: these, and the bit of S_IFCHR and S_IFBLK, which nothing else has that mknod makes. chmod
-/// ignores it, and shares the rule.
-const NO_MODE: u32 = SET_ID | 0x2000;
+/// The bit that S_IFCHR and S_IFBLK have, and nothing else that mknod makes. linux/stat.h
+const DEVICE: u32 = 0x2000;
 
 // asm-generic/fcntl.h: a file may be made, else the mode is not looked at. O_CREAT, and O_TMPFILE without O_DIRECTORY,
 // which is another bit on aarch64.
@@ -153,7 +153,7 @@ const IPPROTO_UDP: u32 = 17;
 const IPPROTO_ICMPV6: u32 = 58;
 const NETLINK_ROUTE: u32 = 0;
 
-/// The type is asked where another one loads a protocol's module: SCTP, DCCP. 0 is none, and comes for free.
+/// The type is asked where another one loads a protocol's module: SCTP, DCCP. 0 is none, an error of the kernel's.
 const SOCKET: &[When] = &[
     When(&[Low(0, &[AF_UNIX])], ALLOW),
     When(
@@ -180,10 +180,10 @@ const PRIO_USER: u32 = 2;
 const IOPRIO_WHO_USER: u32 = 3;
 
 // linux/prctl.h: they act on the caller alone, and give it no right. Between them lies what no kernel of ours
-// has, which is EINVAL to it: 0, 17, 18, 48, 49, alignment, floating point, endianness, MPX, DEXCR.
+// has, which is EINVAL to it: 0, 17, 18, 48, 49, floating point, endianness, MPX, DEXCR.
 #[rustfmt::skip]
 const PRCTL: &[u32] = &[
-    0, 1, 2, 3, 4, 5, 6,    // PDEATHSIG, DUMPABLE, UNALIGN
+    0, 1, 2, 3, 4, 5, 6,    // PDEATHSIG, DUMPABLE, UNALIGN (own faults)
     7, 8, 9, 10, 11, 12,    // KEEPCAPS, FPEMU, FPEXC
     13, 14, 15, 16, 17, 18, // TIMING: statistical only; NAME
     19, 20, 21, 22, 23, 24, // ENDIAN, SECCOMP, CAPBSET
@@ -192,7 +192,7 @@ const PRCTL: &[u32] = &[
     41, 42, 43, 44, 45, 46, // THP_DISABLE, MPX, FP_MODE
     47, 48, 49, 50, 51,     // CAP_AMBIENT, SVE_VL
     52, 53,                 // SPECULATION_CTRL
-    65, 66, 67, 68,         // MDWE, MEMORY_MERGE: to set it takes a capability
+    65, 66, 68,             // MDWE, GET_MEMORY_MERGE: to set it opens the memory to a side channel (KSM)
     69, 70, 71, 72, 73,     // RISCV_V_CONTROL, RISCV_ICACHE_FLUSH_CTX, DEXCR
     74, 75, 76,             // SHADOW_STACK_STATUS, its LOCK
     0x5356_4d41,            // SET_VMA, "SVMA": names a mapping
@@ -238,7 +238,7 @@ pub const AGENT: &[Row] = &[
     ], ALLOW, "paths are decided elsewhere; never a set-uid or set-gid file, which a writable directory of the host would keep"),
     row("close",                    "file-open",   ALLOW,  "paths are decided by the mount namespace and Landlock, not here"),
     rule("creat",                   "file-open",   &[
-        When(&[AnyBit(1, NO_MODE)], EPERM),
+        When(&[AnyBit(1, SET_ID)], EPERM),
     ], ALLOW, "as open"),
     rule("openat",                  "file-open",   &[
         When(&[AnyBit(3, SET_ID), AnyBit(2, MAKES)], EPERM),
@@ -280,10 +280,10 @@ pub const AGENT: &[Row] = &[
     row("truncate",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("ftruncate",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("chmod",                   "file-attr",   &[
-        When(&[AnyBit(1, NO_MODE)], EPERM),
+        When(&[AnyBit(1, SET_ID)], EPERM),
     ], ALLOW, "own files; DAC decides; never set-uid or set-gid, as open: a directory cannot get it either (g+s, git init --shared)"),
     rule("fchmod",                  "file-attr",   &[
-        When(&[AnyBit(1, NO_MODE)], EPERM),
+        When(&[AnyBit(1, SET_ID)], EPERM),
     ], ALLOW, "as chmod"),
     row("chown",                    "file-attr",   ALLOW,  "own files; DAC decides"),
     row("fchown",                   "file-attr",   ALLOW,  "own files; DAC decides"),
@@ -306,11 +306,11 @@ pub const AGENT: &[Row] = &[
     row("fchownat",                 "file-attr",   ALLOW,  "own files; DAC decides"),
     row("futimesat",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("fchmodat",                "file-attr",   &[
-        When(&[AnyBit(2, NO_MODE)], EPERM),
+        When(&[AnyBit(2, SET_ID)], EPERM),
     ], ALLOW, "as chmod"),
     row("utimensat",                "file-attr",   ALLOW,  "own files; DAC decides"),
     rule("fchmodat2",               "file-attr",   &[
-        When(&[AnyBit(2, NO_MODE)], EPERM),
+        When(&[AnyBit(2, SET_ID)], EPERM),
     ], ALLOW, "as chmod"),
     row("setxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
     row("getxattrat",               "file-attr",   ALLOW,  "user.* attributes; trusted.* and security.* need capabilities"),
@@ -320,13 +320,13 @@ pub const AGENT: &[Row] = &[
     row("file_setattr",             "file-attr",   ENOSYS, "new in 6.17, nothing needs them yet; callers fall back to ioctl"),
 
     rule("mknod",                   "file-node",   &[
-        When(&[AnyBit(1, NO_MODE)], EPERM),
+        When(&[AnyBit(1, SET_ID | DEVICE)], EPERM),
     ], ALLOW, "FIFO, socket and regular nodes for mkfifo(1); device nodes have no use in a room; set-uid or set-gid as open"),
     rule("mknodat",                 "file-node",   &[
-        When(&[AnyBit(2, NO_MODE)], EPERM),
+        When(&[AnyBit(2, SET_ID | DEVICE)], EPERM),
     ], ALLOW, "as mknod"),
 
-    row("name_to_handle_at",       "file-handle", EPERM,  "a handle is of no use, as opening one is refused; it tells inode numbers behind a path"),
+    row("name_to_handle_at",        "file-handle", EPERM,  "a handle is of no use, as opening one is refused; it tells inode numbers behind a path"),
     row("open_by_handle_at",        "file-handle", EPERM,  "opens by inode, past path rules (the shocker escape)"),
 
     row("msync",                    "file-sync",   ALLOW,  "durability of own files"),
@@ -575,7 +575,7 @@ pub const AGENT: &[Row] = &[
     row("sendmmsg",                 "net",         ALLOW,  "on sockets that socket allowed"),
 
     rule("ioctl",                   "ioctl",       &[
-        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION, FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY])], EPERM),
+        When(&[Low(1, &[TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, TIOCVHANGUP, FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR, FS_IOC_SETVERSION, EXT4_IOC_SETVERSION, FS_IOC_ENABLE_VERITY, FS_IOC_SET_ENCRYPTION_POLICY])], EPERM),
     ], ALLOW, "terminals, FIONREAD, FICLONE; never input injection or line disciplines (TIOCSTI TIOCLINUX TIOCCONS TIOCSETD TIOCVHANGUP), nor flags of the host's files (chattr, verity, encryption)"),
 
     rule("personality",             "self",        &[
@@ -590,7 +590,7 @@ pub const AGENT: &[Row] = &[
     row("landlock_add_rule",        "self",        ALLOW,  "may only tighten"),
     row("landlock_restrict_self",   "self",        ALLOW,  "may only tighten"),
     row("lsm_get_self_attr",        "self",        ENOSYS, "LSM query, no user yet"),
-    row("lsm_set_self_attr",       "self",        ENOSYS, "LSM label change; callers fall back to /proc, which is refused"),
+    row("lsm_set_self_attr",        "self",        ENOSYS, "LSM label change; callers fall back to /proc, which is refused"),
     row("lsm_list_modules",         "self",        ENOSYS, "LSM query, no user yet"),
 
     row("mbind",                    "numa",        EPERM,  "libnuma takes EPERM from get_mempolicy as no NUMA and stays quiet"),
@@ -633,9 +633,9 @@ pub const AGENT: &[Row] = &[
     row("fsmount",                  "mount",       EPERM,  "the tree is fixed by the shim"),
     row("fspick",                   "mount",       EPERM,  "the tree is fixed by the shim"),
     row("mount_setattr",            "mount",       EPERM,  "the tree is fixed by the shim"),
-    row("statmount",               "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
-    row("listmount",               "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
-    row("open_tree_attr",          "mount",       ENOSYS, "the tree is fixed by the shim; callers fall back to open_tree, which is refused"),
+    row("statmount",                "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
+    row("listmount",                "mount",       ENOSYS, "mount table reads that /proc masks do not cover; libmount falls back to /proc"),
+    row("open_tree_attr",           "mount",       ENOSYS, "the tree is fixed by the shim; callers fall back to open_tree, which is refused"),
 
     row("add_key",                  "keys",        EPERM,  "keyrings are only partly namespaced"),
     row("request_key",              "keys",        EPERM,  "keyrings are only partly namespaced"),
@@ -666,22 +666,22 @@ pub const AGENT: &[Row] = &[
     row("uselib",                   "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("ustat",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("sysfs",                    "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("_sysctl",                 "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("create_module",           "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("get_kernel_syms",         "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("query_module",            "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("nfsservctl",              "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("getpmsg",                 "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("putpmsg",                 "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("afs_syscall",             "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("tuxcall",                 "dead",        EPERM,  "removed from the kernel, or never built"),
-    row("security",                "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("_sysctl",                  "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("create_module",            "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("get_kernel_syms",          "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("query_module",             "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("nfsservctl",               "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("getpmsg",                  "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("putpmsg",                  "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("afs_syscall",              "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("tuxcall",                  "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
+    row("security",                 "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
     row("set_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("get_thread_area",          "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("lookup_dcookie",           "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("epoll_ctl_old",            "dead",        ENOSYS, "removed from the kernel, or never built"),
     row("epoll_wait_old",           "dead",        ENOSYS, "removed from the kernel, or never built"),
-    row("vserver",                 "dead",        EPERM,  "removed from the kernel, or never built"),
+    row("vserver",                  "dead",        EPERM,  "removed from the kernel, or never built; EPERM as its neighbours, which keeps the program short"),
 ];
 
 /// PID 1's table: wait, forward signals, report, end. No memory, no open, no exec.

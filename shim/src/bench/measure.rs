@@ -41,9 +41,11 @@ fn can_report(subject: &Subject) -> bool {
 ///
 /// What is timed is the call alone, or the calls of a subject with several programs, each as the first of a fresh
 /// process: a process that has filters already pays for those too. As in a launch, two page faults of the code that
-/// calls are part of it, some 2 us: each installation pays them, and they make the ratio to the first row smaller. All subjects have their turn in each round, in another order each time,
-/// as the kernel frees the program of the one before while the next is installed. The median leaves out where the
-/// machine did something else meanwhile, which a mean would not.
+/// calls are part of it, some 2 us: each installation pays them, and they make the ratio to the first row smaller.
+///
+/// All subjects have their turn in each round, in another order each time, as the kernel frees the program of the one
+/// before while the next is installed. The median leaves out where the machine did something else meanwhile, which a
+/// mean would not.
 pub fn installs(subjects: &[Subject], rounds: Rounds) -> Result<Vec<Option<f64>>, Failure> {
     let mut times: Vec<Vec<u64>> = vec![Vec::new(); subjects.len()];
     for round in 0..=rounds.installs {

@@ -99,8 +99,14 @@ fn test(test: &Test) -> String {
     }
 }
 
+/// `0x1 0x2 0x5-0x9`: three in a row or more are a range.
 fn list(values: &[u32]) -> String {
-    values.iter().map(|v| format!("{v:#x}")).collect::<Vec<_>>().join(" ")
+    let runs = values.chunk_by(|a, b| a.checked_add(1) == Some(*b));
+    let words = runs.flat_map(|run| match run {
+        [first, _, .., last] => vec![format!("{first:#x}-{last:#x}")],
+        few => few.iter().map(|v| format!("{v:#x}")).collect(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// `EPERM if a0 = 0x1`.
