@@ -433,6 +433,20 @@ mod tests {
         assert!(!judge(true, Layers::FULL, world).sufficient.contains(Layers::USERNS));
     }
 
+    /// A process of the own id: root without capabilities is another one, whoever is in `none` is not.
+    #[test] // seen to fail without `is_implied`
+    fn no_capability_is_missed_by_whoever_has_none() {
+        let world = |setup| match setup {
+            Setup::RootWith(l) if l.intersects(Layers::CAPS | Layers::PID) => no(libc::EACCES),
+            _ if layers(setup).intersects(Layers::USERNS | Layers::SECCOMP) => no(libc::EACCES),
+            _ => Outcome::ALLOWED,
+        };
+        assert_eq!(judge(true, Layers::NONE, world).blocker, None);
+        let full = judge(true, Layers::FULL, world);
+        assert_eq!(full.sufficient & Layers::CAPS, Layers::empty());
+        assert!(full.sufficient.contains(Layers::USERNS | Layers::SECCOMP));
+    }
+
     #[test] // seen to fail with contained cells left without a blocker
     fn what_is_kept_inside_has_its_layer() {
         let world = |setup| match layers(setup) {

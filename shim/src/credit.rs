@@ -221,7 +221,8 @@ fn additions(profile: Layers, layer: &Layer, has_root: bool) -> Vec<(Setup, Setu
 }
 
 /// One layer: where it was added, and what changed from "allowed" into what is asked for. A layer
-/// with which it is allowed in some room blocks nothing: more namespaces give more rights.
+/// with which it is allowed in some room blocks nothing: more namespaces give more rights, and real
+/// root is not the id of whoever may it by that.
 pub fn turns(
     lab: &mut impl Experiments,
     op: &'static Op,
@@ -231,8 +232,10 @@ pub fn turns(
 ) -> Option<(String, Outcome)> {
     let additions = additions(profile, layer, lab.has_root());
     let rooms = additions.iter().map(|(_, with)| *with);
-    let rooms =
-        rooms.filter(|with| matches!(with, Setup::Room(_))).chain(standing_on(profile, layer));
+    let rooms = rooms
+        .filter(|with| matches!(with, Setup::Room(_)))
+        .chain(standing_on(profile, layer))
+        .chain(is_implied(layer).then_some(Setup::Room(Layers::NONE)));
     for room in rooms.collect::<Vec<_>>() {
         if is_open(&lab.run(op, room)) {
             return None;
@@ -274,6 +277,11 @@ fn standing_on(profile: Layers, layer: &Layer) -> impl Iterator<Item = Setup> {
     let namespaces = LAYERS.iter().filter(move |l| (profile & Layers::NS_ONLY).contains(l.flag));
     let standing = namespaces.filter(move |l| l.needs.contains(flag));
     standing.map(|l| Setup::Room(l.flag.with_needs()))
+}
+
+/// Whether an agent without any layer is as if it had this one: an ordinary user has no capability.
+fn is_implied(layer: &Layer) -> bool {
+    layer.flag == Layers::CAPS
 }
 
 /// What a path or a number is looked up in: asked before whose it is.
