@@ -43,7 +43,7 @@ pub(super) const OPS: &[Op] = &[
     row(["k-mincore",        "residency of a file's pages",  r#"mmap("/proc/self/exe"); mincore"#,     "only reads", "the kernel answers"], mincore).open("of what it has mapped itself: allocators ask"),
     row(["k-mbind",          "memory policy",                "set_mempolicy(MPOL_DEFAULT)",           "sets the default", "the kernel took it"], |_| numbers(libc::SYS_set_mempolicy, &[0, 0, 0])),
     row(["k-migrate",        "move a process's pages",       "migrate_pages(0, 64, {0}, {0})",         "from a node to itself", "the kernel answers"], migrate),
-    row(["k-quotactl",       "disk quotas",                  "quotactl_fd(/tmp, Q_GETQUOTA of root)",  "only reads", "ENOSYS or ESRCH of a disk without quotas, past the check: ENOTBLK, ENODEV"], quota),
+    row(["k-quotactl",       "disk quotas",                  "quotactl_fd(/tmp, Q_GETQUOTA of another id)", "only reads", "ENOSYS or ESRCH of a disk without quotas, past the check: ENOTBLK, ENODEV"], quota),
     row(["k-lsm-attr",       "label of a security module",   "lsm_set_self_attr(current, NULL)",      "no attribute is given", "EFAULT or EINVAL or EOPNOTSUPP: the kernel looked at it"], |_| sentinel(call(460, &mut [Arg::N(100), Arg::N(0), Arg::N(0), Arg::N(0)]), &[libc::EFAULT, libc::EINVAL, libc::EOPNOTSUPP])),
     row(["k-x32",            "call by the x32 number",       "syscall(0x40000000 | getpid)",          "asks for the own pid, in a child", "the own pid comes"], x32),
     row(["k-int80",          "call by the 32-bit entry",     "int 0x80, eax 20: getpid",              "asks for the own pid, in a child", "the own pid comes"], int80),
@@ -166,10 +166,13 @@ fn migrate(_: &Facts) -> Tried {
 }
 
 /// Q_GETQUOTA 0x800007 of user quotas, `cmd << 8`; 443. Who may not look gets EPERM before the disk is asked.
+/// Its own everyone may.
 fn quota(_: &Facts) -> Tried {
     let dir = std::fs::File::open("/tmp").map_err(doubt("open"))?;
     let command = Arg::N(0x8000_0700);
-    let args = &mut [n(&dir), command, Arg::N(0), Arg::Out(&mut [0; 128])];
+    let own = call(libc::SYS_geteuid, &mut []).map_err(doubt("geteuid"))?;
+    let other = Arg::N(i64::from(own == 0));
+    let args = &mut [n(&dir), command, other, Arg::Out(&mut [0; 128])];
     sentinel_or_ok(call(443, args), &[libc::ESRCH, libc::ENOTBLK, libc::ENODEV])
 }
 
