@@ -15,16 +15,20 @@
 //!    what they stand on, to the namespaces, to real root. The first is credited that turns "allowed"
 //!    into the answer that was seen. Between those that decide what a path or number is looked up in
 //!    and those that are asked after that stand owner and mode of the file:
-//! 6. An ordinary user without a layer gets the same answer, and so does one in the namespaces alone. `DAC` if root without capabilities may
-//!    do it, or if another id may not with every capability but those over files; `caps`, where no
-//!    user namespace gives any, if root without them gets that answer, or the other id may.
-//! 7. A layer that turns "allowed" into another refusal: it would refuse too, and what answers before
+//! 6. An ordinary user without a layer gets the same answer, and so does one in the namespaces alone.
+//!    Root without capabilities may do it: `DAC`; it gets that answer: `caps`. Else another id, with
+//!    every capability but those over files, gets it: `DAC`; it may: `caps`. That it may is asked
+//!    first where no file decides: kill(2) wants the same id or a capability. `caps` only where no
+//!    user namespace gives any.
+//! 7. In the namespaces alone, the capabilities given up are what makes it that answer: `caps`, which
+//!    are asked before the LSM.
+//! 8. A layer that turns "allowed" into another refusal: it would refuse too, and what answers before
 //!    it is not told apart.
-//! 8. A layer that turns another answer into the one that was seen.
-//! 9. Real root with no layer gets the same answer, though some room allows it: `kernel`.
-//! 10. Else nothing is: told with the answers that differ. Without root, it is the `host`.
+//! 9. A layer that turns another answer into the one that was seen.
+//! 10. Real root with no layer gets the same answer, though some room allows it: `kernel`.
+//! 11. Else nothing is: told with the answers that differ. Without root, it is the `host`.
 //!
-//! What is contained or redacted is credited by 4, 5, 6 and 8: 4 asks what is allowed without a layer.
+//! What is contained or redacted is credited by 4, 5, 6 and 9: 4 asks what is allowed without a layer.
 
 use agent_init::layers::{LAYERS, Layer, Layers};
 use agent_probe::{Kind, Op, Outcome, Verdict};
@@ -90,6 +94,7 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &O
         .or_else(|| peeled(lab, case))
         .or_else(|| added(lab, case, looked_up_in()))
         .or_else(|| baseline(lab, case))
+        .or_else(|| given_up(lab, case))
         .or_else(|| added(lab, case, LAYERS))
         .or_else(|| refused_too(lab, case))
         .or_else(|| changed(lab, case))
@@ -304,7 +309,15 @@ fn of_profile(profile: Layers, layers: &'static [Layer]) -> impl Iterator<Item =
     layers.iter().filter(move |l| profile.contains(l.flag) && l.flag != Layers::SECCOMP)
 }
 
-/// Rule 7.
+/// Rule 7. Whatever the namespaces answer: "allowed", on what is the room's own, or another refusal.
+fn given_up(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
+    let caps = LAYERS.iter().find(|l| l.flag == Layers::CAPS && case.profile.contains(l.flag))?;
+    let namespaces = case.profile & Layers::NS_ONLY;
+    let [context, with] = [namespaces, namespaces | caps.flag].map(Setup::Room);
+    changes(lab, case, caps, (context, with))
+}
+
+/// Rule 8.
 fn refused_too(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     of_profile(case.profile, LAYERS).find_map(|layer| {
         let is_refusal = |outcome: &Outcome| outcome.verdict == Verdict::Blocked;
@@ -313,21 +326,29 @@ fn refused_too(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     })
 }
 
-/// Rule 8.
+/// Rule 9.
 fn changed(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     let has_root = lab.has_root();
     of_profile(case.profile, LAYERS).find_map(|layer| {
         let mut additions = additions(case.profile, layer, has_root).into_iter();
-        additions.find_map(|(context, with)| {
-            let [before, after] = [context, with].map(|setup| lab.run(case.op, setup));
-            let answers = |outcome: &Outcome| same(outcome, case.seen);
-            let changes = is_evidence(&before) && !answers(&before) && answers(&after);
-            (changes && is_of_layer(lab, case.op, layer, with, answers)).then(|| {
-                let [context, with] = [context, with].map(|setup| lab.name(setup));
-                let (before, after) = (words(&before), words(&after));
-                Credit::layer(layer.flag, format!("{context}: {before}; {with}: {after}"))
-            })
-        })
+        additions.find_map(|pair| changes(lab, case, layer, pair))
+    })
+}
+
+/// That a layer turns another answer into the one that was seen.
+fn changes(
+    lab: &mut impl Experiments,
+    case: Case,
+    layer: &Layer,
+    (context, with): (Setup, Setup),
+) -> Option<Credit> {
+    let [before, after] = [context, with].map(|setup| lab.run(case.op, setup));
+    let answers = |outcome: &Outcome| same(outcome, case.seen);
+    let changes = is_evidence(&before) && !answers(&before) && answers(&after);
+    (changes && is_of_layer(lab, case.op, layer, with, answers)).then(|| {
+        let [context, with] = [context, with].map(|setup| lab.name(setup));
+        let (before, after) = (words(&before), words(&after));
+        Credit::layer(layer.flag, format!("{context}: {before}; {with}: {after}"))
     })
 }
 
@@ -348,21 +369,28 @@ fn baseline(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     if !is_open(&control) {
         return guarded(lab, case, &control);
     }
-    let uncapable = Setup::RootWith(Layers::CAPS);
-    let other = Setup::OtherId;
-    for (setup, if_same, if_open) in
-        [(uncapable, Blocker::Caps, Blocker::Dac), (other, Blocker::Dac, Blocker::Caps)]
-    {
+    let other_first = (!is_of_files(case.op)).then_some(Blocker::Caps);
+    for (setup, if_same, if_open) in [
+        (Setup::OtherId, None, other_first),
+        (Setup::RootWith(Layers::CAPS), Some(Blocker::Caps), Some(Blocker::Dac)),
+        (Setup::OtherId, Some(Blocker::Dac), Some(Blocker::Caps)),
+    ] {
         let outcome = lab.run(case.op, setup);
         let blocker = match () {
             () if is_open(&outcome) => if_open,
             () if same(&outcome, case.seen) => if_same,
-            () => continue,
+            () => None,
         };
+        let Some(blocker) = blocker else { continue };
         let proof = format!("{}: {}", lab.name(setup), words(&outcome));
         return (blocker != Blocker::Caps || lacks).then(|| Credit::new(blocker, proof));
     }
     None
+}
+
+/// Whether owner and mode of a file decide.
+fn is_of_files(op: &Op) -> bool {
+    ["fs", "dev", "proc"].contains(&op.group)
 }
 
 /// The control is held back by a guard, so that a room is all there is.
@@ -396,14 +424,14 @@ fn without_root(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     Some(Credit { without_control: true, ..Credit::new(blocker, proof) })
 }
 
-/// Rule 9.
+/// Rule 10.
 fn by_host(lab: &mut impl Experiments, case: Case) -> Option<Credit> {
     let control = lab.has_root().then(|| lab.run(case.op, Setup::RealRoot))?;
     same(&control, case.seen)
         .then(|| Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control))))
 }
 
-/// Rule 10.
+/// Rule 11.
 fn unknown(lab: &mut impl Experiments, case: Case) -> Credit {
     let none = Setup::Room(Layers::NONE);
     let [caps, userns] = [Layers::CAPS, Layers::USERNS].map(Setup::RootWith);

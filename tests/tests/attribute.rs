@@ -118,11 +118,12 @@ fn two_runs_of_everything_agree() {
 const CREDITS: &[(&str, [&str; 3], [&str; 3])] = &[
     ("id-setuid-other", ["caps", "user ns",       "user ns"],       ["host", "user ns",       "user ns"]),
     ("id-setgroups",    ["caps", "user ns",       "user ns"],       ["host", "host",          "host"]),
-    ("id-setuid-0",     ["DAC",  "user ns",       "user ns"],       ["host", "user ns",       "user ns"]),
+    ("id-setuid-0",     ["caps", "user ns",       "user ns"],       ["host", "user ns",       "user ns"]),
+    ("sig-init",        ["caps", "-",             "landlock"],      ["host", "-",             "landlock"]),
     ("mnt-umount",      ["caps", "user ns",       "seccomp"],       ["host", "mnt ns",        "seccomp"]),
     ("mnt-open-tree",   ["caps", "user ns",       "seccomp"],       ["host", "mnt ns",        "seccomp"]),
     ("proc-mtrr",       ["DAC",  "DAC",           "DAC"],           ["host", "host",          "host"]),
-    ("proc-sysctl-net", ["DAC",  "net ns",        "landlock"],      ["caps", "net ns",        "caps"]),
+    ("proc-sysctl-net", ["DAC",  "net ns",        "caps"],          ["caps", "net ns",        "caps"]),
     ("proc-kmsg",       ["DAC",  "DAC",           "DAC"],           ["host", "host",          "host"]),
     ("host-reboot",     ["caps", "user ns",       "seccomp"],       ["host", "host",          "seccomp"]),
     ("host-name-read",  ["-",    "uts ns",        "uts ns"],        ["-",    "uts ns",        "uts ns"]),
@@ -148,7 +149,7 @@ fn credits_rest_on_experiments_and_leave_the_host_alone() {
     let before = (state(), file_lines("/proc/self/mountinfo"));
     let scratch = Scratch::new("attribute").unwrap();
     let json = scratch.path("credits.json");
-    let ids = CREDITS.iter().map(|(id, ..)| *id).chain(["net-ktls"]);
+    let ids = CREDITS.iter().map(|(id, ..)| *id).chain(["net-ktls", "proc-victim-mem"]);
     let output = run_for(shim(&["attribute", "--json"]).arg(&json).args(ids), LIMIT);
     assert_eq!(output.code(), 0, "{output:?}");
     let proof = document(&json);
@@ -162,6 +163,10 @@ fn credits_rest_on_experiments_and_leave_the_host_alone() {
         let seen = ["none", "ns_only", "full"].map(|profile| text(blockers, profile));
         assert_eq!(seen, if is_root() { *root } else { *user }, "{id}");
     }
+    // Of the own id: whoever has no capability may, so that to have none is not enough.
+    let victim = ops(&proof).into_iter().find(|op| text(op, "op") == "proc-victim-mem").unwrap();
+    let alone = victim["sufficient"].get::<Vec<_>>().unwrap();
+    assert!(!alone.contains(&JsonValue::from("caps".to_owned())), "{alone:?}");
     let ktls = ops(&proof).into_iter().find(|op| text(op, "op") == "net-ktls").unwrap();
     let by = text(ktls, "blocker");
     assert!(["kernel", "host", "seccomp"].contains(&by), "{by}");
