@@ -6,8 +6,8 @@
 //! 1. No layer is asked. Of a row about resources: the same room without a limit allows it, so it is
 //!    the limit. Of one about what is handed in ([`Kind::Hygiene`]): refused in `none` too, it is
 //!    the `harness`, which hands nothing in.
-//! 2. It fails as real root with no layer, too, and in every room: `kernel`. Nothing of ours is the
-//!    cause.
+//! 2. It fails as real root with no layer, too, and in every room: `kernel`, and no layer. Where real
+//!    root gets another answer, that is said, as the one that was seen is not explained by it.
 //! 3. With the filter's answers marked, the marker comes back: `seccomp`, which is asked first.
 //! 4. Layers are taken out one by one, in the order in which the kernel asks them. The first whose
 //!    absence changes the answer gave the answer.
@@ -89,7 +89,7 @@ pub fn of(lab: &mut impl Experiments, op: &'static Op, profile: Layers, seen: &O
     }
     by_limit(lab, case)
         .or_else(|| by_harness(lab, op))
-        .or_else(|| absent(lab, op))
+        .or_else(|| absent(lab, case))
         .or_else(|| marked(lab, case))
         .or_else(|| peeled(lab, case))
         .or_else(|| added(lab, case, looked_up_in()))
@@ -137,7 +137,7 @@ fn by_harness(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
 }
 
 /// Rule 2. Without root, a target that the baseline does not find is as absent as it can be shown.
-fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
+fn absent(lab: &mut impl Experiments, Case { op, seen, .. }: Case) -> Option<Credit> {
     if lab.has_root() {
         let control = lab.run(op, Setup::RealRoot);
         // A room where it works: then something of the host's is in the control's way.
@@ -146,9 +146,7 @@ fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
                 let outcome = lab.run(op, room.setup);
                 outcome.verdict == Verdict::Blocked || !is_evidence(&outcome)
             });
-        return is_absent.then(|| {
-            Credit::new(Blocker::Kernel, format!("{}: {}", Setup::RealRoot, words(&control)))
-        });
+        return is_absent.then(|| Credit::new(Blocker::Kernel, refusal(&control, seen)));
     }
     let baseline = lab.run(op, Setup::Room(Layers::NONE));
     (baseline.verdict == Verdict::Blocked && baseline.note.as_deref() == Some("not present")).then(
@@ -157,6 +155,19 @@ fn absent(lab: &mut impl Experiments, op: &'static Op) -> Option<Credit> {
             ..Credit::new(Blocker::Kernel, "no layer, and it is not there".into())
         },
     )
+}
+
+/// What the control got. Another answer than was seen does not explain that one: the filter may answer
+/// before a call that nobody has, and a cgroup of the host's may hold back what is not in the room.
+fn refusal(control: &Outcome, seen: &Outcome) -> String {
+    let too = if same(control, seen) { "" } else { " is refused too" };
+    format!("{}{too}: {}", Setup::RealRoot, words(control))
+}
+
+/// Whether it is not there for the control either, so that this is what was seen.
+pub fn is_missing(lab: &mut impl Experiments, op: &'static Op, seen: &Outcome) -> bool {
+    let control = if lab.has_root() { Setup::RealRoot } else { Setup::Room(Layers::NONE) };
+    [seen, &lab.run(op, control)].iter().all(|o| o.note.as_deref() == Some("not present"))
 }
 
 /// Rule 3.

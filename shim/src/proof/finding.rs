@@ -211,7 +211,12 @@ pub fn chain(finding: &Finding) -> Vec<String> {
         None => lines.push("no control: only root can show that it works at all here".into()),
     }
     for (column, cell) in &finding.cells {
-        let by = cell.blocker.map_or(String::new(), |blocker| format!(", by {}", blocker.word()));
+        let by = match cell.blocker {
+            // What the room answered may be another's than what the host answers.
+            Some(Blocker::Kernel) => ", by no layer".into(),
+            Some(blocker) => format!(", by {}", blocker.word()),
+            None => String::new(),
+        };
         let proof = match cell.proof.as_str() {
             "" => String::new(),
             proof => format!("; shown by: {proof}"),
@@ -330,6 +335,26 @@ mod tests {
             _ => no(libc::ENOENT),
         });
         assert_eq!((finding.state, finding.depth()), (State::Absent, 0));
+        let line = "none: BLOCKED ENOENT, by no layer; shown by: real root: BLOCKED ENOENT";
+        assert!(chain(&finding).contains(&line.into()), "{:?}", chain(&finding));
+    }
+
+    /// The filter answers first, to what nobody can: iopl(2) of a kernel that has it not.
+    #[test] // seen to fail with `credit::refusal` that is the same for both
+    fn an_answer_that_is_not_the_controls_is_not_explained_by_it() {
+        let finding = found(|setup| match setup {
+            Setup::Room(_) | Setup::Marked(_) => filter(setup),
+            _ => no(libc::ENOSYS),
+        });
+        assert_eq!(finding.state, State::Blocked, "a room allows it: {:?}", chain(&finding));
+        let finding = found(|setup| match filter(setup) {
+            refused if refused.verdict == Verdict::Blocked => refused,
+            _ => no(libc::ENOSYS),
+        });
+        assert_eq!((finding.state, finding.depth()), (State::Absent, 0));
+        let line =
+            "full: BLOCKED EPERM, by no layer; shown by: real root is refused too: BLOCKED ENOSYS";
+        assert!(chain(&finding).contains(&line.into()), "{:?}", chain(&finding));
     }
 
     #[test]
