@@ -274,9 +274,12 @@ fn a_room_of_ones_own_is_judged() {
 fn what_cannot_be_done_is_said_first() {
     let _alone = alone();
     let scratch = Scratch::new("attribute").unwrap();
-    let [damaged, old, huge] = ["damaged", "old", "huge"].map(|name| scratch.path(name));
+    let [damaged, old, huge, other] =
+        ["damaged", "old", "huge", "other"].map(|name| scratch.path(name));
     fs::write(&damaged, "{\"schema\":").unwrap();
     fs::write(&old, r#"{"schema":"agent-shim/attribute","version":0,"partial":false}"#).unwrap();
+    fs::write(&other, r#"{"schema":"agent-shim/attribute","version":2,"partial":false,"ops":[]}"#)
+        .unwrap();
     fs::File::create(&huge).unwrap().set_len(1 << 30).unwrap();
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     for (args, words) in [
@@ -306,6 +309,10 @@ fn what_cannot_be_done_is_said_first() {
         (vec!["attribute".into(), "--all".into(), "--html=/".into()], "open(/)"),
         (vec!["attribute".into(), "--all".into(), "--baseline".into(), path(&damaged)], "not JSON"),
         (vec!["attribute".into(), "--all".into(), "--baseline".into(), path(&old)], "version is 0"),
+        (
+            vec!["attribute".into(), "--all".into(), "--baseline".into(), path(&other)],
+            "none of the operations",
+        ),
         (vec!["attribute".into(), "--all".into(), "--baseline".into(), path(&huge)], "read("),
         (vec!["attribute".into(), "--all".into(), "--baseline=/nowhere".into()], "/nowhere"),
         (vec!["attribute".into(), "--all".into(), "--baseline=/dev/zero".into()], "(EOPNOTSUPP)"),

@@ -57,7 +57,7 @@ pub(super) const OPTIONS: &[Opt<Attribute>] = &[
     opt("ro-bind",     "SRC DEST", "the same, read-only",                                     |a, v| bind(&mut a.spec, v, "--ro-bind", Mode::ReadOnly)),
     opt("lattice",  "",     "try all 645 subsets of the layers: some seconds for each operation", |a, _| { a.lattice = true; Ok(()) }),
     opt("baseline", "FILE", "compare with an earlier --json: weaker is exit status 1", |a, v| { a.baseline = v.first().cloned(); Ok(()) }),
-    opt("json",     "FILE", "write it all, schema agent-shim/attribute version 1",    |a, v| { a.json = v.first().cloned(); Ok(()) }),
+    opt("json",     "FILE", "write it all, schema agent-shim/attribute version 2",    |a, v| { a.json = v.first().cloned(); Ok(()) }),
     opt("html",     "FILE", "write a page to look at, without network",               |a, v| { a.html = v.first().cloned(); Ok(()) }),
 ];
 
@@ -94,4 +94,17 @@ pub(super) fn parse(mut parser: Parser) -> Result<Command, String> {
     let wanted = std::mem::take(&mut asked.ops);
     asked.ops = OPS.iter().filter(|op| wanted.iter().any(|w| w.id == op.id)).collect();
     Ok(Command::Attribute(asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::proof_json::{SCHEMA, VERSION};
+
+    #[test] // seen to fail with the version before
+    fn the_help_names_the_schema_that_is_written() {
+        let json = OPTIONS.iter().find(|option| option.name == "json").unwrap();
+        let version = format!("schema {SCHEMA} version {VERSION}");
+        assert!(json.about.ends_with(&version), "{}", json.about);
+    }
 }

@@ -33,7 +33,8 @@ const STOPPED: u8 = 128 + 2;
 pub fn run(options: &Attribute) -> Result<u8, Failure> {
     has_stdout()?; // before the run, not after it
     let [json, html] = Output::open([options.json.as_deref(), options.html.as_deref()])?;
-    let baseline = options.baseline.as_deref().map(Baseline::read).transpose()?;
+    let read = |path| Baseline::read(path, &options.ops);
+    let baseline = options.baseline.as_deref().map(read).transpose()?;
     let mut proof = observe(options)?;
     let costs = html.as_ref().map_or(Ok(Vec::new()), |_| costs(&proof));
     let measured = costs.map(|costs| proof.costs = costs);

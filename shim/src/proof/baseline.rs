@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 
 use agent_init::error::Step;
 use agent_init::layers::{LAYERS, Layers};
-use agent_probe::find;
+use agent_probe::{Op, find};
 use tinyjson::JsonValue;
 
 use super::Proof;
@@ -33,11 +33,12 @@ pub struct Baseline {
 type Row = (State, usize, Vec<String>);
 
 impl Baseline {
-    /// Reads a report.
-    pub fn read(path: &OsStr) -> Result<Baseline, Failure> {
+    /// Reads a report, to compare these operations with it.
+    pub fn read(path: &OsStr, ops: &[&Op]) -> Result<Baseline, Failure> {
         let bytes = foreign::read(Step::BASELINE, path, MOST_BYTES)?;
         let text = str::from_utf8(&bytes).map_err(|_| "damaged: not UTF-8".to_owned());
         text.and_then(Baseline::parse)
+            .and_then(|baseline| baseline.having(ops))
             .map_err(|wrong| Failure::words(Step::BASELINE, format!("{}: {wrong}", path.display())))
     }
 
@@ -74,6 +75,14 @@ impl Baseline {
             None => Judged::default().words(),
         };
         Ok(Baseline { rows, judged, has_root })
+    }
+
+    /// Nothing is weaker than what was not compared: that says nothing, and is an error.
+    fn having(self, ops: &[&Op]) -> Result<Baseline, String> {
+        match ops.iter().any(|op| self.rows.contains_key(op.id)) {
+            true => Ok(self),
+            false => Err("it has none of the operations asked for".into()),
+        }
     }
 
     /// A line for each operation that is less guarded than it was; one that must work and does not
@@ -190,6 +199,16 @@ mod tests {
             Baseline::parse(&good),
             Ok(Baseline { rows, judged: Judged::default().words(), has_root: false })
         );
+    }
+
+    #[test] // seen to fail with `having` that is always Ok
+    fn what_has_nothing_in_common_is_no_comparison() {
+        let read = |rest: &str| Baseline::parse(&text("2", rest)).unwrap();
+        let [mem, disk] = ["dev-mem", "dev-disk"].map(|id| find(id).unwrap());
+        let one = || read(&format!(r#""partial":false,"ops":[{ROW}]"#));
+        assert!(one().having(&[disk, mem]).is_ok());
+        assert!(one().having(&[disk]).unwrap_err().contains("none of the operations"));
+        assert!(read(r#""partial":false,"ops":[]"#).having(&[mem]).is_err());
     }
 
     #[test]
