@@ -142,8 +142,9 @@ impl Program {
     }
 
     /// Where each rule is decided: the return of one without clauses, else its instructions, which are written here.
-    /// The last number's come first, as measured: the kernel's compiler for x86_64 goes over a program until no jump
-    /// gets shorter any more, some 2 us each time, and over this order 5 times, over the other one 7 times.
+    /// The last number's come first: the kernel's compiler for x86_64 goes over a program until no jump gets shorter
+    /// any more. By a model of that, of `default` when it had 163 instructions, 5 times over this order and 7 times over
+    /// the other one; by the clock, 4 us less.
     const fn rules(&mut self, ranges: &Ranges) -> Targets {
         let mut targets = [0; Cuts::MOST];
         let mut i = 0;

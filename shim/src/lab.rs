@@ -345,10 +345,11 @@ const SIGSYS: i32 = 128 + libc::SIGSYS;
 
 fn has_filter(setup: Setup) -> bool {
     match setup {
-        Setup::Room(l) | Setup::Marked(l) | Setup::RootInside(l) | Setup::Unlimited(l, _) => {
-            l.contains(Layers::SECCOMP)
-        }
-        Setup::RootWith(l) => l.contains(Layers::SECCOMP),
+        Setup::Room(l)
+        | Setup::Marked(l)
+        | Setup::RootInside(l)
+        | Setup::Unlimited(l, _)
+        | Setup::RootWith(l) => l.contains(Layers::SECCOMP),
         Setup::RealRoot | Setup::OtherId => false,
     }
 }
