@@ -24,6 +24,7 @@ use agent_init::error::{Errno, Step};
 use crate::error::{At, Failure, errno_of};
 use crate::heir::Heir;
 use crate::limits::Resource;
+use crate::source::Source;
 use crate::sys;
 
 /// The two interfaces of the kernel. A controller is in one hierarchy only.
@@ -234,7 +235,9 @@ impl Part {
             move |e: io::Error| Failure::new(Step::LIMITS, call, parent_name(&path), errno_of(&e))
         };
         // Nobody inherits what an ordinary user cannot make.
-        sys::may_write(&parent).at(Step::LIMITS, "mkdir", parent_name(&path))?;
+        let dir = Source::following_links(&parent);
+        let may = dir.and_then(|dir| sys::may_write(dir.as_fd()));
+        may.at(Step::LIMITS, "mkdir", parent_name(&path))?;
         let heir = Heir::of(&path)?;
         fs::create_dir(&path).map_err(failed("mkdir"))?;
         let open = || {

@@ -128,10 +128,10 @@ fn make(plan: &Plan, node: &Node, pin: RawFd) -> Call<()> {
         }
         Kind::Proc => attach(node, at, pin, true),
         Kind::Device(..) | Kind::Mask(false) => attach(node, at, pin, false),
-        Kind::Bind(bind) => attach(node, at, pin, bind.is_dir),
+        Kind::Bind(bind) => attach(node, at, pin, bind.is_dir()),
         Kind::Overlay(bind) => {
             call("mkdir", sys::mkdir(at, 0o755))?;
-            overlay::make(&node.path, pin, bind.bits)
+            overlay::make(&node.path, pin, bind.source.facts.bits)
         }
         Kind::Tmpfs => {
             let fd = plan.tmpfs.make(c"0755", NOSUID | NODEV)?;

@@ -16,9 +16,10 @@ pub const NOT_FOUND: u8 = 127;
 const MOST_OF_AN_OBJECT: usize = 64;
 const CUT: &[u8] = b"...";
 
-/// A step of a launch that failed: nothing was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure(pub Record);
+/// A step of a launch that failed: nothing was started. With what to try next, where only who met it
+/// knows that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure(pub Record, Option<Box<str>>);
 
 impl Failure {
     /// `step: call(object): errno`.
@@ -26,7 +27,7 @@ impl Failure {
         let object = object.as_ref();
         let over = object.len().saturating_sub(MOST_OF_AN_OBJECT);
         if over == 0 {
-            return Failure(Record::new(step, call, object, errno));
+            return Failure(Record::new(step, call, object, errno), None);
         }
         // A record keeps the end of it, which is not to be taken for the whole.
         let end = object.get(over + CUT.len()..).unwrap_or_default();
@@ -34,7 +35,7 @@ impl Failure {
         for (to, from) in cut.iter_mut().zip(CUT.iter().chain(end)) {
             *to = *from;
         }
-        Failure(Record::new(step, call, cut, errno))
+        Failure(Record::new(step, call, cut, errno), None)
     }
 
     /// The calls returned, and what they were for is not so.
@@ -47,6 +48,17 @@ impl Failure {
         Failure::new(step, "", what, Errno(0))
     }
 
+    /// As it was reported from the room.
+    pub fn of(record: Record) -> Failure {
+        Failure(record, None)
+    }
+
+    /// The same with a hint about this object.
+    #[must_use]
+    pub fn hinting(self, hint: impl Into<Box<str>>) -> Failure {
+        Failure(self.0, Some(hint.into()))
+    }
+
     /// The exit status that says it.
     pub fn code(&self) -> u8 {
         match (self.0.step, self.0.errno) {
@@ -57,7 +69,10 @@ impl Failure {
     }
 
     /// What to try next; empty where nothing better is known than the line itself.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
+        if let Some(hint) = &self.1 {
+            return hint;
+        }
         let Record { step, errno, call, .. } = self.0;
         let of_option =
             |(o, e, _): &&(&str, Errno, &str)| call.bytes() == o.as_bytes() && *e == errno;

@@ -9,16 +9,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs::{self, File, Metadata};
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use agent_init::error::{Errno, Step};
 
-use crate::error::{Failure, errno_of};
-use crate::spec::{Mode, Mount, What};
+use crate::error::Failure;
+use crate::source::{Resolver, Source};
+use crate::spec::Mode;
 
 /// What the mounts are called in messages.
 pub const OPTION: &str = "--git";
@@ -71,173 +69,186 @@ enum Found {
     /// Nowhere in the workspace: above it, or there is none.
     Nothing,
     /// This directory of the workspace; it may be the workspace.
-    Here(PathBuf),
+    Here(Source),
     /// A worktree's or submodule's: a directory outside, which is known to be this workspace's.
     Linked {
         /// What all worktrees share.
-        common: PathBuf,
+        common: Source,
         /// This worktree's own part, in `common`.
-        own: Option<PathBuf>,
+        own: Option<Source>,
     },
     /// `.git` names a directory that does not know this workspace.
     Unproven(PathBuf),
 }
 
-/// What is mounted for the repository of `workspace`, an absolute path without links; and what is to be looked for
-/// after the run.
+/// What is shown of a repository, each at its own path.
+pub type Shown = Vec<(Source, Mode)>;
+
+/// What is mounted for the repository of `workspace`; and what is to be looked for after the run.
 pub fn mounts(
-    workspace: &Path,
+    workspace: &Source,
     git: bool,
+    resolver: &Resolver,
     warnings: &mut Vec<String>,
-) -> Result<(Vec<Mount>, Watch), Failure> {
-    let mut room = Room {
+) -> Result<(Shown, Watch), Failure> {
+    let mut room = RepoMounts {
         workspace,
         git,
+        resolver,
         warnings,
         places: BTreeSet::new(),
-        mounts: Vec::new(),
+        shown: Vec::new(),
         watch: Watch::default(),
         submodules: 0,
     };
-    let file = workspace.join(".git");
+    let file = workspace.path().join(".git");
     match find(workspace)? {
         Found::Nothing => {
-            room.watch.add(file, "git runs its hooks, and what its config names");
-            room.watch.add(workspace.join("HEAD"), "git may take it for a bare repository");
+            room.watch.add(workspace, ".git", "git runs its hooks, and what its config names");
+            room.watch.add(workspace, "HEAD", "git may take it for a bare repository");
         }
         Found::Here(dir) => {
-            room.file_or_nothing(&file)?;
+            room.file_or_nothing()?;
             room.repository(&dir)?;
             room.submodules(workspace, &dir, &dir)?;
         }
         Found::Linked { common, own } => {
-            room.file_or_nothing(&file)?;
+            room.file_or_nothing()?;
             room.repository(&common)?;
             if let Some(own) = own.as_ref().filter(|_| git) {
-                room.show(own, Mode::Writable);
+                room.show(own, Mode::Writable)?;
                 room.keep(own, KEPT_OF_A_WORKTREE, uses_worktree_config(&common))?;
             }
             room.submodules(workspace, own.as_ref().unwrap_or(&common), &common)?;
         }
         Found::Unproven(target) => {
-            room.file_or_nothing(&file)?;
+            room.file_or_nothing()?;
             room.warnings.push(format!(
                 "{file:?} names {target:?}, which does not name it back, or lies around it: not shown"
             ));
         }
     }
-    Ok((room.mounts, room.watch))
+    Ok((room.shown, room.watch))
 }
 
 /// The mounts while they are collected.
-struct Room<'a> {
-    workspace: &'a Path,
+struct RepoMounts<'a> {
+    workspace: &'a Source,
     git: bool,
+    resolver: &'a Resolver<'a>,
     warnings: &'a mut Vec<String>,
     places: BTreeSet<PathBuf>,
-    mounts: Vec<Mount>,
+    shown: Shown,
     watch: Watch,
     submodules: usize,
 }
 
-impl Room<'_> {
+impl RepoMounts<'_> {
     /// At its own path; and what lies between it and the workspace becomes a mount point.
-    fn show(&mut self, path: &Path, mode: Mode) {
-        let between = path.ancestors().skip(1).take_while(|dir| *dir != self.workspace);
-        if path.starts_with(self.workspace) {
-            let above: Vec<_> = between.map(Path::to_owned).collect();
-            above.into_iter().rev().for_each(|dir| self.put(dir, Mode::Writable));
+    fn show(&mut self, what: &Source, mode: Mode) -> Result<(), Failure> {
+        if let Ok(rest) = what.path().strip_prefix(self.workspace.path()) {
+            let between: Vec<_> =
+                rest.ancestors().skip(1).filter(|p| *p != Path::new("")).collect();
+            for dir in between.into_iter().rev() {
+                let found = self.workspace.beneath(dir);
+                let dir =
+                    found.map_err(|errno| refused(&self.workspace.path().join(dir), errno))?;
+                self.put(dir, Mode::Writable);
+            }
         }
-        self.put(path.to_owned(), mode);
+        self.put(what.clone(), mode);
+        Ok(())
     }
 
-    fn put(&mut self, path: PathBuf, mode: Mode) {
-        if path != self.workspace && self.places.insert(path.clone()) {
-            let what = What::Bind(path.clone(), mode);
-            self.mounts.push(Mount { option: OPTION, dest: path, what });
+    fn put(&mut self, what: Source, mode: Mode) {
+        if what.path() != self.workspace.path() && self.places.insert(what.path().to_owned()) {
+            self.shown.push((what, mode));
         }
     }
 
     /// `.git`, where it is a file: whatever it says, the agent does not change it.
-    fn file_or_nothing(&mut self, file: &Path) -> Result<(), Failure> {
-        if lstat(file)?.is_some_and(|meta| !meta.is_dir()) {
-            self.show(file, Mode::ReadOnly);
+    fn file_or_nothing(&mut self) -> Result<(), Failure> {
+        match entry(self.workspace, ".git")?.filter(|file| !file.facts.is_dir()) {
+            Some(file) => self.show(&file, Mode::ReadOnly),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A directory with config, hooks and objects.
-    fn repository(&mut self, dir: &Path) -> Result<(), Failure> {
-        let commondir = dir.join("commondir");
-        if lstat(&commondir)?.is_some() {
-            return Err(refused(&commondir, Errno::EEXIST)); // in no repository that git has made
+    fn repository(&mut self, dir: &Source) -> Result<(), Failure> {
+        if let Some(commondir) = entry(dir, "commondir")? {
+            return Err(refused(commondir.path(), Errno::EEXIST)); // in no repository that git has made
         }
         self.tell_of_config(dir);
-        self.check_hooks(&dir.join("hooks"))?;
-        let can_be_written = self.git || dir == self.workspace;
+        self.check_hooks(dir)?;
+        let can_be_written = self.git || dir.path() == self.workspace.path();
         match can_be_written {
             true => {
-                self.show(dir, Mode::Writable);
+                self.show(dir, Mode::Writable)?;
                 self.keep(dir, KEPT, uses_worktree_config(dir))
             }
             false => {
                 kept(dir, KEPT, None).map(drop)?; // no links
-                self.show(dir, Mode::ReadOnly);
-                Ok(())
+                self.show(dir, Mode::ReadOnly)
             }
         }
     }
 
-    fn keep(&mut self, dir: &Path, names: &[(&str, Need)], used: bool) -> Result<(), Failure> {
-        for path in kept(dir, names, Some(used))? {
-            self.show(&path, Mode::ReadOnly);
+    fn keep(&mut self, dir: &Source, names: &[(&str, Need)], used: bool) -> Result<(), Failure> {
+        for file in kept(dir, names, Some(used))? {
+            self.show(&file, Mode::ReadOnly)?;
         }
-        PLANTED.iter().for_each(|(name, why)| self.watch.add(dir.join(name), why));
+        PLANTED.iter().for_each(|(name, why)| self.watch.add(dir, name, why));
         Ok(())
     }
 
     /// The repositories of submodules: `git status` of the workspace runs in each of them. `dir` has the index of
     /// the worktree `tree`, `common` the submodules' own directories.
-    fn submodules(&mut self, tree: &Path, dir: &Path, common: &Path) -> Result<(), Failure> {
-        let path = dir.join("index");
-        let index = small(&path, MOST_OF_AN_INDEX).unwrap_or_default();
-        let sha256 = small(&common.join("config"), MOST).is_ok_and(|text| holds(&text, b"sha256"));
-        let Some(names) = gitlinks(&index, if sha256 { 32 } else { 20 }) else {
+    fn submodules(&mut self, tree: &Source, dir: &Source, common: &Source) -> Result<(), Failure> {
+        let index = text_of(dir, "index", MOST_OF_AN_INDEX);
+        let sha256 = text_of(common, "config", MOST).is_ok_and(|text| holds(&text, b"sha256"));
+        let names = index.ok().and_then(|index| gitlinks(&index, if sha256 { 32 } else { 20 }));
+        let Some(names) = names else {
+            let path = dir.path().join("index");
             self.warnings.push(format!("{path:?} cannot be read: its submodules are not guarded"));
             return Ok(());
         };
         for name in names {
-            let sub = tree.join(OsStr::from_bytes(&name));
             // git does not go where a link leads to either.
-            if sub.canonicalize().is_ok_and(|real| real == sub) && sub.starts_with(tree) {
+            if let Ok(Some(sub)) = tree.find(OsStr::from_bytes(&name)) {
                 self.submodule(&sub, common)?;
             }
         }
         Ok(())
     }
 
-    fn submodule(&mut self, sub: &Path, common: &Path) -> Result<(), Failure> {
+    fn submodule(&mut self, sub: &Source, common: &Source) -> Result<(), Failure> {
+        if !sub.facts.is_dir() {
+            return Ok(());
+        }
         self.submodules += 1;
-        let file = sub.join(".git");
-        let Some(meta) = lstat(&file)? else {
-            self.watch.add(file, "`git status` runs what the config of a submodule names");
+        let Some(file) = entry(sub, ".git")? else {
+            self.watch.add(sub, ".git", "`git status` runs what the config of a submodule names");
             return Ok(());
         };
-        if meta.is_symlink() {
-            return Err(refused(&file, Errno::ELOOP));
+        if file.facts.is_link() {
+            return Err(refused(file.path(), Errno::ELOOP));
         }
         if self.submodules > MOST_SUBMODULES {
-            return Err(refused(&file, Errno::E2BIG));
+            return Err(refused(file.path(), Errno::E2BIG));
         }
-        if meta.is_dir() {
+        if file.facts.is_dir() {
             self.repository(&file)?;
             return self.submodules(sub, &file, &file);
         }
-        self.show(&file, Mode::ReadOnly);
-        let target = named_by(&file)?;
-        match target.canonicalize() {
-            Ok(dir) if dir.starts_with(common.join("modules")) => self.submodules(sub, &dir, &dir),
+        self.show(&file, Mode::ReadOnly)?;
+        let target = named_by(sub, &file)?;
+        match Source::without_links(&target) {
+            Ok(dir) if dir.path().starts_with(common.path().join("modules")) => {
+                self.submodules(sub, &dir, &dir)
+            }
             _ => {
+                let file = file.path();
                 self.warnings.push(format!(
                     "{file:?} names {target:?}, which is none of its repository's submodules"
                 ));
@@ -247,27 +258,33 @@ impl Room<'_> {
     }
 
     /// A hook that is a link is the file it leads to.
-    fn check_hooks(&mut self, hooks: &Path) -> Result<(), Failure> {
-        for entry in fs::read_dir(hooks).into_iter().flatten().flatten() {
-            let path = entry.path();
-            let Some(meta) = lstat(&path)? else { continue };
-            if meta.is_file() && meta.nlink() > 1 {
-                return Err(refused(&path, EMLINK));
+    fn check_hooks(&mut self, dir: &Source) -> Result<(), Failure> {
+        let Some(hooks) = entry(dir, "hooks")?.filter(|hooks| hooks.facts.is_dir()) else {
+            return Ok(());
+        };
+        let names = hooks.names(MOST_HOOKS).map_err(|errno| refused(hooks.path(), errno))?;
+        for hook in names.iter().filter_map(|name| hooks.find(name).ok()?) {
+            if hook.facts.is_file() && hook.facts.links > 1 {
+                return Err(refused(hook.path(), EMLINK));
             }
-            let leads_here =
-                || path.canonicalize().is_ok_and(|target| target.starts_with(self.workspace));
-            if meta.is_symlink() && leads_here() {
+            let anywhere = Resolver { follow: true, ..*self.resolver };
+            let leads_here = || {
+                let target = anywhere.open(OPTION, hook.path());
+                target.is_ok_and(|target| target.path().starts_with(self.workspace.path()))
+            };
+            if hook.facts.is_link() && leads_here() {
+                let hook = hook.path();
                 self.warnings
-                    .push(format!("{path:?} is a link to a file that the agent can write"));
+                    .push(format!("{hook:?} is a link to a file that the agent can write"));
             }
         }
         Ok(())
     }
 
     /// A config that takes hooks or more config from elsewhere.
-    fn tell_of_config(&mut self, dir: &Path) {
-        let path = dir.join("config");
-        let text = small(&path, MOST).unwrap_or_default().to_ascii_lowercase();
+    fn tell_of_config(&mut self, dir: &Source) {
+        let text = text_of(dir, "config", MOST).unwrap_or_default().to_ascii_lowercase();
+        let path = dir.path().join("config");
         let line =
             |start: &[u8]| text.split(|b| *b == b'\n').any(|l| l.trim_ascii().starts_with(start));
         for (start, what) in [(&b"hookspath"[..], "core.hooksPath"), (b"[include", "include.path")]
@@ -286,132 +303,137 @@ fn refused(path: &Path, errno: Errno) -> Failure {
 }
 
 /// What is there, itself; `None`: nothing.
-fn lstat(path: &Path) -> Result<Option<Metadata>, Failure> {
-    match path.symlink_metadata() {
-        Ok(meta) => Ok(Some(meta)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(refused(path, errno_of(&e))),
+fn entry(dir: &Source, name: &str) -> Result<Option<Source>, Failure> {
+    dir.find(name).map_err(|errno| refused(&dir.path().join(name), errno))
+}
+
+/// All of a regular file in `dir`; nothing, where none is there.
+fn text_of(dir: &Source, name: &str, most: u64) -> Result<Vec<u8>, Errno> {
+    match dir.find(name)? {
+        Some(file) => file.read(most),
+        None => Ok(Vec::new()),
     }
 }
 
 /// What of `names` is there. `used`: it can be committed to, so what the agent could make must be there; and whether
 /// git reads `config.worktree`.
-fn kept(dir: &Path, names: &[(&str, Need)], used: Option<bool>) -> Result<Vec<PathBuf>, Failure> {
+fn kept(dir: &Source, names: &[(&str, Need)], used: Option<bool>) -> Result<Vec<Source>, Failure> {
     let mut found = Vec::new();
     for (name, need) in names {
-        let path = dir.join(name);
-        let Some(meta) = lstat(&path)? else {
+        let Some(file) = entry(dir, name)? else {
             match (need, used) {
                 (Need::File | Need::Directory, Some(_)) | (Need::IfUsed, Some(true)) => {
-                    return Err(refused(&path, Errno::ENOENT));
+                    return Err(refused(&dir.path().join(name), Errno::ENOENT));
                 }
                 _ => continue,
             }
         };
-        let wrong = match (need, meta.is_dir()) {
-            _ if meta.is_symlink() => Some(Errno::ELOOP), // it leads to where the agent may write
+        let wrong = match (need, file.facts.is_dir()) {
+            _ if file.facts.is_link() => Some(Errno::ELOOP), // it leads to where the agent may write
             (Need::File | Need::IfUsed, true) => Some(Errno::EISDIR),
             (Need::Directory | Need::IfThere, false) => Some(Errno::ENOTDIR),
-            (_, false) if meta.nlink() > 1 => Some(EMLINK), // so does another name
+            (_, false) if file.facts.links > 1 => Some(EMLINK), // so does another name
             _ => None,
         };
         match wrong {
-            Some(errno) => return Err(refused(&path, errno)),
-            None => found.push(path),
+            Some(errno) => return Err(refused(file.path(), errno)),
+            None => found.push(file),
         }
     }
     Ok(found)
 }
 
 /// Finds it, believing nothing that the agent may have written.
-fn find(workspace: &Path) -> Result<Found, Failure> {
-    let file = workspace.join(".git");
-    let Some(meta) = lstat(&file)? else {
+fn find(workspace: &Source) -> Result<Found, Failure> {
+    let Some(file) = entry(workspace, ".git")? else {
         // git takes a directory with these for a bare repository.
-        let is_bare = ["HEAD", "objects", "refs"].iter().all(|name| workspace.join(name).exists());
-        return Ok(if is_bare { Found::Here(workspace.to_owned()) } else { Found::Nothing });
+        let has = |name: &&str| workspace.find(name).is_ok_and(|found| found.is_some());
+        let is_bare = ["HEAD", "objects", "refs"].iter().all(has);
+        return Ok(if is_bare { Found::Here(workspace.clone()) } else { Found::Nothing });
     };
-    if meta.is_symlink() {
-        return Err(refused(&file, Errno::ELOOP));
+    if file.facts.is_link() {
+        return Err(refused(file.path(), Errno::ELOOP));
     }
-    if meta.is_dir() {
+    if file.facts.is_dir() {
         return Ok(Found::Here(file));
     }
-    let target = named_by(&file)?;
+    let target = named_by(workspace, &file)?;
     Ok(linked(workspace, &target).unwrap_or(Found::Unproven(target)))
 }
 
-/// The directory that a `.git` file names.
-fn named_by(file: &Path) -> Result<PathBuf, Failure> {
-    let text = small(file, MOST).map_err(|e| refused(file, errno_of(&e)))?;
+/// The directory that a `.git` file in `dir` names.
+fn named_by(dir: &Source, file: &Source) -> Result<PathBuf, Failure> {
+    let text = file.read(MOST).map_err(|errno| refused(file.path(), errno))?;
     let target = text.strip_prefix(b"gitdir:").map(<[u8]>::trim_ascii).unwrap_or_default();
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    Ok(dir.join(OsStr::from_bytes(target)))
+    Ok(dir.path().join(OsStr::from_bytes(target)))
 }
 
-/// That directory, if it names the file back.
-fn linked(workspace: &Path, target: &Path) -> Option<Found> {
-    let dir = target.canonicalize().ok().filter(|dir| dir.is_dir() && dir != workspace)?;
-    let is_spelt = |component: Component| !matches!(component, Component::ParentDir);
-    if target.components().all(is_spelt) && dir != target {
-        return None; // through a link, which is not in the room
+/// That directory, if it names the file back. Through a link, it would not be in the room.
+fn linked(workspace: &Source, target: &Path) -> Option<Found> {
+    let dir = Source::without_links(target).ok().filter(|dir| dir.facts.is_dir())?;
+    if dir.path() == workspace.path() {
+        return None;
     }
     // A repository around the workspace would show, and with --git give, all that is beside it.
     if let Some(common) = common_of(&dir)
-        && !workspace.starts_with(&common)
+        && !workspace.path().starts_with(common.path())
         && is_repository(&common)
-        && names_back(&dir.join("gitdir"), &dir, &workspace.join(".git"))
+        && names_back(&dir, workspace)
     {
         return Some(Found::Linked { common, own: Some(dir) });
     }
-    if is_submodule(&dir) && is_repository(&dir) && worktree_of(&dir)? == workspace {
+    if is_submodule(&dir) && is_repository(&dir) && has_worktree(&dir, workspace) {
         return Some(Found::Linked { common: dir, own: None });
     }
     // Of the workspace: what is in it, is shown.
-    dir.starts_with(workspace).then_some(Found::Here(dir))
+    dir.path().starts_with(workspace.path()).then_some(Found::Here(dir))
 }
 
 /// COMMON of COMMON/worktrees/NAME.
-fn common_of(dir: &Path) -> Option<PathBuf> {
-    let worktrees = dir.parent().filter(|p| p.ends_with("worktrees"))?;
-    worktrees.parent().map(Path::to_owned)
+fn common_of(dir: &Source) -> Option<Source> {
+    let worktrees = dir.path().parent().filter(|p| p.ends_with("worktrees"))?;
+    Source::without_links(worktrees.parent()?).ok()
 }
 
 /// Whether it lies in the `modules` of a repository.
-fn is_submodule(dir: &Path) -> bool {
-    dir.ancestors().skip(1).any(|above| above.ends_with(".git/modules"))
+fn is_submodule(dir: &Source) -> bool {
+    dir.path().ancestors().skip(1).any(|above| above.ends_with(".git/modules"))
 }
 
-fn is_repository(dir: &Path) -> bool {
-    let is = |name: &str, of: fn(&Metadata) -> bool| {
-        dir.join(name).symlink_metadata().is_ok_and(|meta| of(&meta))
-    };
-    is("HEAD", Metadata::is_file)
-        && is("config", Metadata::is_file)
-        && is("objects", Metadata::is_dir)
+fn is_repository(dir: &Source) -> bool {
+    let found = |name: &str| dir.find(name).ok().flatten().map(|source| source.facts);
+    found("HEAD").is_some_and(|facts| facts.is_file())
+        && found("config").is_some_and(|facts| facts.is_file())
+        && found("objects").is_some_and(|facts| facts.is_dir())
 }
 
-/// Whether the path in `file`, seen from `dir`, is `wanted`.
-fn names_back(file: &Path, dir: &Path, wanted: &Path) -> bool {
-    let Ok(text) = small(file, MOST) else { return false };
-    let named = dir.join(OsStr::from_bytes(text.trim_ascii()));
-    let parent = named.parent().and_then(|p| p.canonicalize().ok());
-    named.file_name() == wanted.file_name() && parent.as_deref() == wanted.parent()
+/// Whether `gitdir` in `dir` names the `.git` of `workspace`.
+fn names_back(dir: &Source, workspace: &Source) -> bool {
+    let Ok(text) = text_of(dir, "gitdir", MOST) else { return false };
+    let named = dir.path().join(OsStr::from_bytes(text.trim_ascii()));
+    let is_git = named.file_name() == Some(OsStr::new(".git"));
+    is_git && named.parent().is_some_and(|parent| is_same(parent, workspace))
 }
 
-/// core.worktree, as git writes it: without quotes.
-fn worktree_of(dir: &Path) -> Option<PathBuf> {
-    let text = small(&dir.join("config"), MOST).ok()?;
+/// Whether core.worktree, as git writes it (without quotes), is `workspace`.
+fn has_worktree(dir: &Source, workspace: &Source) -> bool {
+    let Ok(text) = text_of(dir, "config", MOST) else { return false };
     let value = text.split(|b| *b == b'\n').find_map(|line| {
         let (name, value) = line.split_at(line.iter().position(|b| *b == b'=')?);
         (name.trim_ascii() == b"worktree").then(|| value.trim_ascii_start().get(1..))?
-    })?;
-    dir.join(OsStr::from_bytes(value.trim_ascii())).canonicalize().ok()
+    });
+    let value = value.map(|value| dir.path().join(OsStr::from_bytes(value.trim_ascii())));
+    value.is_some_and(|path| is_same(&path, workspace))
+}
+
+/// Whether a path, without a link in it, leads to what is open.
+fn is_same(path: &Path, source: &Source) -> bool {
+    Source::without_links(path).is_ok_and(|found| found.facts.inode == source.facts.inode)
 }
 
 /// extensions.worktreeConfig; any mention will do.
-fn uses_worktree_config(dir: &Path) -> bool {
-    let text = small(&dir.join("config"), MOST).unwrap_or_default();
+fn uses_worktree_config(dir: &Source) -> bool {
+    let text = text_of(dir, "config", MOST).unwrap_or_default();
     holds(&text.to_ascii_lowercase(), b"worktreeconfig")
 }
 
@@ -423,19 +445,11 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
 const MOST: u64 = 1 << 20;
 const MOST_OF_AN_INDEX: u64 = 64 << 20;
 
+/// Most files beside hooks that are looked at.
+const MOST_HOOKS: usize = 4096;
+
 /// Each is a mount, with one for each directory above it, and a descriptor for each of these.
 const MOST_SUBMODULES: usize = 64;
-
-/// A file that may have been anything a moment ago: no link is followed, no FIFO waited for.
-fn small(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    let mut bytes = Vec::new();
-    if file.metadata()?.is_file() {
-        file.take(most).read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
-}
 
 /// The names in an index that are commits of other repositories: gitformat-index(5), versions 2 to 4. `None`: it is
 /// no index, is cut off, or leads to another one. An empty one has none.
@@ -498,9 +512,9 @@ fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
 pub struct Watch(Vec<(PathBuf, &'static str)>);
 
 impl Watch {
-    fn add(&mut self, path: PathBuf, why: &'static str) {
-        if path.symlink_metadata().is_err() {
-            self.0.push((path, why));
+    fn add(&mut self, dir: &Source, name: &str, why: &'static str) {
+        if matches!(dir.find(name), Ok(None)) {
+            self.0.push((dir.path().join(name), why));
         }
     }
 

@@ -171,7 +171,7 @@ fn started(
             Ok(RECORD) => {
                 // Init ends by itself, and reaps its child first: no zombie is left to the host.
                 child.wait_for(ENDS_ITSELF)?;
-                break Failure(record_from(&bytes));
+                break Failure::of(record_from(&bytes));
             }
             Ok(0) if is_ready => return Ok(child),
             Ok(_) => break died(&mut child),

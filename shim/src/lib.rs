@@ -14,8 +14,12 @@ pub mod spec;
 pub mod room;
 pub mod tree;
 
+pub mod mounts;
+pub mod source;
+
 pub mod furnish;
 pub mod git;
+pub mod guard;
 pub mod plan;
 
 pub mod launch;

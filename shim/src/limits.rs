@@ -274,7 +274,7 @@ impl InForce {
             let asked = limit.asked && !plan.flags.contains(Flags::BEST_EFFORT);
             if enforced.by.is_none() && asked {
                 let what = format!("--{} {}", row.name, row.resource.spelled(Some(most)));
-                let cause = outcome.and_then(|(_, made)| made.err());
+                let cause = outcome.and_then(|(_, made)| made.as_ref().err());
                 let (call, errno) =
                     cause.map_or(("enforce", Errno::ENODEV), |f| ("cgroup", f.0.errno));
                 return Err(Failure::new(Step::LIMITS, call, what, errno));

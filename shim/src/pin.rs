@@ -54,7 +54,7 @@ impl Pins {
                 true => Some((namespace(source.owner)?, plan.identity.ids())),
                 false => None,
             };
-            self.set(n, bind(source, map)?);
+            self.set(n, bind(source, map, true)?);
         }
         Ok(())
     }
@@ -70,7 +70,9 @@ impl Pins {
                 Kind::Bind(source) | Kind::Overlay(source) if source.shown_as_own => {
                     return Err(Errno::EPERM).at(Step::PIN, "mount_setattr", "MOUNT_ATTR_IDMAP");
                 }
-                Kind::Bind(source) | Kind::Overlay(source) => self.set(n, bind(source, None)?),
+                Kind::Bind(source) | Kind::Overlay(source) => {
+                    self.set(n, bind(source, None, false)?)
+                }
                 Kind::Device(major, minor) => self.set(n, device(&node.path, *major, *minor)?),
                 Kind::Mask(false) => self.set(n, device(c"/dev/null", 1, 3)?),
                 Kind::Proc => self.set(n, proc_of(plan, node)?),
@@ -91,24 +93,42 @@ impl Drop for Pins {
     }
 }
 
-/// The file or directory that was planned, with its mounts below, as it is to be shown.
-fn bind(bind: &Bind, map: Option<(RawFd, (u32, u32))>) -> Result<RawFd, Failure> {
-    let path = bind.source.to_bytes();
-    let file = sys::open_no_links(&bind.source).at(Step::PIN, "openat2", path)?;
-    if sys::file_id(file).at(Step::PIN, "fstat", path)?.inode != bind.inode {
-        return Err(Errno::ESTALE).at(Step::PIN, "fstat", path);
-    }
+/// The file or directory that was judged, with its mounts below, as it is to be shown. `own`: this
+/// process has opened it, and is in the mount namespace that it was opened in.
+fn bind(bind: &Bind, map: Option<(RawFd, (u32, u32))>, own: bool) -> Result<RawFd, Failure> {
+    let path = bind.source.path.to_bytes();
+    let held = bind.source.number();
+    // Elsewhere the kernel clones no mount of another namespace (EINVAL): the same is opened again.
+    let file = if own { held } else { again(bind)? };
     let tree = sys::clone_tree(file, true).at(Step::PIN, "open_tree", path)?;
-    sys::close(file).at(Step::PIN, "close", path)?;
-    let attrs = match bind.mode {
+    if !own {
+        sys::close(file).at(Step::PIN, "close", path)?;
+        sys::close(held).at(Step::PIN, "close", path)?; // the parent has it
+    }
+    let mut attrs = match bind.mode {
         Mode::ReadOnly | Mode::Socket => RDONLY | NOSUID | NODEV,
         Mode::Writable => NOSUID | NODEV,
         Mode::Devices => NOSUID,
     };
+    if bind.is_device() {
+        attrs |= RDONLY; // it can be written to all the same, but its mode, owner and times stay
+    }
     let namespace = map.map(|(fd, _)| fd);
     sys::set_tree(tree, attrs, namespace).at(Step::PIN, "mount_setattr", path)?;
     is_shown_so(bind, tree, attrs, map.map(|(_, ids)| ids))?;
     Ok(tree)
+}
+
+/// What the path leads to now, by the same rules; only if it is what is held, whose number nothing
+/// else can have meanwhile.
+fn again(bind: &Bind) -> Result<RawFd, Failure> {
+    let path = bind.source.path.to_bytes();
+    let file = sys::open_no_links(&bind.source.path).at(Step::PIN, "openat2", path)?;
+    let (seen, held) = (sys::facts(file).at(Step::PIN, "fstat", path)?, bind.source.facts);
+    match (seen.inode, seen.kind) == (held.inode, held.kind) {
+        true => Ok(file),
+        false => Err(Errno::ESTALE).at(Step::PIN, "fstat", path),
+    }
 }
 
 fn is_shown_so(
@@ -117,24 +137,28 @@ fn is_shown_so(
     attrs: u64,
     ids: Option<(u32, u32)>,
 ) -> Result<(), Failure> {
-    let path = bind.source.to_bytes();
+    let path = bind.source.path.to_bytes();
     let flags = sys::mount_flags(tree).at(Step::PIN, "fstatvfs", path)?;
     let shown = sys::file_id(tree).at(Step::PIN, "fstat", path)?;
-    if flags & attrs != attrs || shown.inode != bind.inode || ids.is_some_and(|i| i != shown.owner)
-    {
+    let same = shown.inode == bind.source.facts.inode;
+    if flags & attrs != attrs || !same || ids.is_some_and(|i| i != shown.owner) {
         return Err(Failure::not_in_force(Step::PIN, path));
     }
     Ok(())
 }
 
-/// A device of the host. A name is not trusted (CVE-2025-31133).
+/// A device of the host, its mode, owner and times out of reach. A name is not trusted
+/// (CVE-2025-31133).
 fn device(path: &CStr, major: u32, minor: u32) -> Result<RawFd, Failure> {
     let name = path.to_bytes();
     let file = sys::open_no_links(path).at(Step::PIN, "openat2", name)?;
     let tree = sys::clone_tree(file, false).at(Step::PIN, "open_tree", name)?;
     sys::close(file).at(Step::PIN, "close", name)?;
+    let attrs = RDONLY | NOSUID | NOEXEC;
+    sys::set_tree(tree, attrs, None).at(Step::PIN, "mount_setattr", name)?;
+    let flags = sys::mount_flags(tree).at(Step::PIN, "fstatvfs", name)?;
     let device = sys::file_id(tree).at(Step::PIN, "fstat", name)?.device;
-    if device != Some((major, minor)) {
+    if device != Some((major, minor)) || flags & attrs != attrs {
         return Err(Failure::not_in_force(Step::PIN, name));
     }
     Ok(tree)

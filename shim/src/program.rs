@@ -65,7 +65,7 @@ fn step(nodes: &[Node], path: &Path) -> Option<Place> {
         let link = match node.map(|n| &n.kind) {
             Some(Kind::Link(target)) => Some(OsStr::from_bytes(target.to_bytes()).into()),
             Some(Kind::Bind(bind) | Kind::Overlay(bind)) => {
-                host = Some(OsStr::from_bytes(bind.source.to_bytes()).into());
+                host = Some(bind.source.path().to_owned());
                 None
             }
             Some(_) => None,

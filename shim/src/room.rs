@@ -1,14 +1,13 @@
 //! What every room holds: tables, and the kinds of nodes that a root is composed of.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::fs::Metadata;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 
+use agent_init::error::Errno;
 use agent_init::landlock::Access;
 
+use crate::source::{Resolver, Source};
 use crate::spec::Mode;
 
 /// How a node of the composed root comes to be.
@@ -38,19 +37,13 @@ pub enum Kind {
     Mask(bool),
 }
 
-/// A file or directory of the host, as it was when the room was planned.
+/// A file or directory of the host, and how it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
-    /// Absolute, without a symbolic link in it.
-    pub source: CString,
+    /// Open since it was judged.
+    pub source: Source,
     /// How it is shown.
     pub mode: Mode,
-    /// Not a file, device or socket.
-    pub is_dir: bool,
-    /// Permission bits on the host.
-    pub bits: u32,
-    /// Device and inode: what is bound is that, or nothing is.
-    pub inode: (u64, u64),
     /// User and group on the host.
     pub owner: (u32, u32),
     /// What is its owner's is shown as the agent's own.
@@ -58,12 +51,26 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// `source` must have been resolved: see the field.
-    pub fn new(source: CString, meta: &Metadata, mode: Mode) -> Bind {
-        let inode = (meta.dev(), meta.ino());
-        let owner = (meta.uid(), meta.gid());
-        let bits = meta.mode() & 0o7777;
-        Bind { source, mode, is_dir: meta.is_dir(), bits, inode, owner, shown_as_own: false }
+    /// With the owner that it has.
+    pub fn new(source: Source, mode: Mode) -> Bind {
+        let owner = source.facts.owner;
+        Bind { source, mode, owner, shown_as_own: false }
+    }
+
+    /// Not a file, device or socket.
+    pub fn is_dir(&self) -> bool {
+        self.source.facts.is_dir()
+    }
+
+    /// A device node, or the directory that a host has its nodes in: nobody makes files there.
+    pub fn is_device(&self) -> bool {
+        let is_node = matches!(self.source.facts.kind, libc::S_IFCHR | libc::S_IFBLK);
+        is_node || self.mode == Mode::Devices && self.source.path().starts_with("/dev")
+    }
+
+    /// Whether what the agent does there reaches the host.
+    pub fn can_be_written(&self) -> bool {
+        matches!(self.mode, Mode::Writable | Mode::Devices)
     }
 }
 
@@ -95,7 +102,7 @@ pub fn grant(path: &CStr, kind: &Kind) -> Access {
                 Mode::Devices => Access::WRITE | Access::DEVICES,
                 Mode::Socket => Access::empty(),
             };
-            if bind.is_dir { access } else { access & Access::OF_A_FILE }
+            if bind.is_dir() { access } else { access & Access::OF_A_FILE }
         }
         Kind::File(_) => Access::READ & Access::OF_A_FILE,
         Kind::Devpts | Kind::Device(..) | Kind::Link(_) | Kind::Mask(_) => Access::empty(),
@@ -130,8 +137,12 @@ pub fn bare() -> Vec<Node> {
         node(c"/tmp",         Kind::Scratch(0o1777)),
     ];
     // Decided here, on the host: a file that is there and cannot be masked ends the launch.
-    let has = |path: &&CStr| Path::new(OsStr::from_bytes(path.to_bytes())).exists();
-    rows.extend(MASKED.iter().filter(|p| has(p)).map(|path| node(path, Kind::Mask(false))));
+    rows.extend(
+        MASKED
+            .iter()
+            .filter(|path| Source::itself(path).is_ok())
+            .map(|path| node(path, Kind::Mask(false))),
+    );
     rows
 }
 
@@ -185,57 +196,57 @@ const SYSTEM: &[&CStr] = &[
 
 /// The host's system directories, read-only, and the private ones. What the host does not have is
 /// left out; its links (merged /usr) are links in the room.
-pub fn system() -> Vec<Node> {
+pub fn system(resolver: &Resolver) -> Vec<Node> {
     let mut nodes = private();
     nodes.push(node(c"/var", Kind::Dir(0o755)));
     nodes.push(node(c"/var/tmp", Kind::Scratch(0o1777)));
     nodes.push(node(c"/etc", Kind::Dir(0o755)));
-    nodes.extend(SYSTEM.iter().filter_map(|path| as_on_host(path, path)));
+    let found = SYSTEM.iter().filter_map(|path| Some((path, Source::itself(path).ok()?)));
+    nodes.extend(found.filter_map(|(path, source)| shown(path, source, resolver)));
     nodes
 }
 
 /// The entries of an image's root, read-only or with a layer over them; what every room has takes
 /// their place.
-pub fn image(dir: &Path, overlay: bool) -> std::io::Result<Vec<Node>> {
+pub fn image(dir: &Source, overlay: bool, resolver: &Resolver) -> Result<Vec<Node>, Errno> {
     let mut nodes = private();
-    let mut entries: Vec<_> = std::fs::read_dir(dir)?.collect::<Result<_, _>>()?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = CString::new([b"/", entry.file_name().as_bytes()].concat());
-        let source = CString::new(entry.path().into_os_string().into_vec());
-        let (Ok(name), Ok(source)) = (name, source) else { continue };
-        let is_dir = entry.file_type()?.is_dir();
-        let found = as_on_host(&source, &name).filter(|n| !PRIVATE.contains(&n.path.as_c_str()));
+    let mut names = dir.names(MOST_OF_A_ROOT)?;
+    names.sort();
+    for entry in names {
+        let Ok(name) = CString::new([b"/", entry.as_bytes()].concat()) else { continue };
+        if PRIVATE.contains(&name.as_c_str()) {
+            continue;
+        }
+        let found = dir.find(&entry)?.and_then(|source| shown(&name, source, resolver));
         nodes.extend(found.map(|found| match found.kind {
-            Kind::Bind(bind) if is_dir && overlay => node(&name, Kind::Overlay(bind)),
+            Kind::Bind(bind) if bind.is_dir() && overlay => node(&name, Kind::Overlay(bind)),
             _ => found,
         }));
     }
     Ok(nodes)
 }
 
+/// Most names in the root of an image: each is a mount.
+const MOST_OF_A_ROOT: usize = 1024;
+
 /// What an image's root never is the source of.
 const PRIVATE: &[&CStr] = &[c"/proc", c"/sys", c"/dev", c"/tmp", c"/run", c"/home"];
 
-/// A directory, file or link of the host at `path`; anything else is left out.
-fn as_on_host(source: &CStr, path: &CStr) -> Option<Node> {
-    let on_host = Path::new(OsStr::from_bytes(source.to_bytes()));
-    let mut meta = on_host.symlink_metadata().ok()?;
-    let mut source = source.to_owned();
-    if meta.is_symlink() {
-        let target = on_host.read_link().ok()?;
-        // A link within what is bound stays one. In /etc, it is followed: its target may be
-        // anywhere (/etc/localtime, /etc/alternatives on some hosts).
-        if !path.to_bytes().starts_with(b"/etc/") {
-            let target = CString::new(target.into_os_string().into_vec()).ok()?;
-            return Some(node(path, Kind::Link(target)));
-        }
-        let resolved = on_host.canonicalize().ok()?;
-        meta = resolved.symlink_metadata().ok()?;
-        source = CString::new(resolved.into_os_string().into_vec()).ok()?;
+/// A directory, file or link of the host at `path`, read-only; anything else is left out.
+fn shown(path: &CStr, source: Source, resolver: &Resolver) -> Option<Node> {
+    if !source.facts.is_link() {
+        let bound = source.facts.is_dir() || source.facts.is_file();
+        return bound.then(|| node(path, Kind::Bind(Bind::new(source, Mode::ReadOnly))));
     }
-    let bound = meta.is_dir() || meta.is_file();
-    bound.then(|| node(path, Kind::Bind(Bind::new(source, &meta, Mode::ReadOnly))))
+    // A link within what is bound stays one. In /etc, it is followed: its target may be
+    // anywhere (/etc/localtime, /etc/alternatives on some hosts).
+    if !path.to_bytes().starts_with(b"/etc/") {
+        let target = CString::new(source.target().ok()?.into_os_string().into_vec()).ok()?;
+        return Some(node(path, Kind::Link(target)));
+    }
+    let followed = resolver.open("", source.path()).ok()?;
+    let bound = followed.facts.is_dir() || followed.facts.is_file();
+    bound.then(|| node(path, Kind::Bind(Bind::new(followed, Mode::ReadOnly))))
 }
 
 /// Users, groups, host names and where to look for them: the agent and root, nobody of the host.
@@ -291,7 +302,9 @@ mod tests {
 
     #[test]
     fn only_what_is_the_agents_can_be_written() {
-        for node in bare().into_iter().chain(system()) {
+        let mounts = crate::mounts::Mounts::read();
+        let resolver = Resolver { follow: true, mounts: &mounts };
+        for node in bare().into_iter().chain(system(&resolver)) {
             let write = node.access.intersects(Access::MAKE_REG | Access::REMOVE_FILE);
             assert_eq!(write, matches!(node.kind, Kind::Scratch(_)), "{node:?}");
         }

@@ -112,6 +112,8 @@ pub struct Spec {
     pub workspace: Option<PathBuf>,
     /// The workspace's repository can be committed to; else it is read-only.
     pub git: bool,
+    /// A link on the way to a source is followed, whoever can have made it.
+    pub follow_links: bool,
     /// The agent's home; `None`: an empty one, which ends with the room.
     pub home: Option<PathBuf>,
     /// The start directory; `None`: the workspace, else the home.
@@ -144,6 +146,7 @@ impl Default for Spec {
             mounts: Vec::new(),
             workspace: None,
             git: false,
+            follow_links: false,
             home: None,
             start: None,
             hostname: crate::room::HOSTNAME.to_owned(),

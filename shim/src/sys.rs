@@ -168,24 +168,44 @@ const IDMAP: u64 = 0x0010_0000;
 
 /// openat2(2), O_PATH: no symbolic link may be on the way. ELOOP: one is.
 pub fn open_no_links(path: &CStr) -> Result<RawFd, Errno> {
-    open_how(path, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS)
+    open_how(libc::AT_FDCWD, path, 0, NO_LINKS)
 }
 
 /// The same of a relative path that must not lead out of the current directory.
 pub fn open_no_links_beneath(path: &CStr) -> Result<RawFd, Errno> {
-    open_how(path, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
+    open_how(libc::AT_FDCWD, path, 0, NO_LINKS | RESOLVE_BENEATH)
 }
 
-fn open_how(path: &CStr, resolve: u64) -> Result<RawFd, Errno> {
+/// The same of an absolute path, but a link at its end is opened itself.
+pub fn open_itself(path: &CStr) -> Result<OwnedFd, Errno> {
+    open_how(libc::AT_FDCWD, path, libc::O_NOFOLLOW, NO_LINKS).map(own)
+}
+
+/// The same from a directory that is open. A link at the end is opened itself if `itself`, else it is
+/// an error, as anywhere on the way. EXDEV: it leads out of the directory.
+pub fn open_beneath(dir: BorrowedFd, path: &CStr, itself: bool) -> Result<OwnedFd, Errno> {
+    let nofollow = if itself { libc::O_NOFOLLOW } else { 0 };
+    open_how(dir.as_raw_fd(), path, nofollow, NO_LINKS | RESOLVE_BENEATH).map(own)
+}
+
+/// openat(2), O_PATH | O_NOFOLLOW, of one name (or `..`) in a directory; `None`: an absolute path, or
+/// one from the current directory.
+pub fn open_name(dir: Option<BorrowedFd>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let at = dir.map_or(libc::AT_FDCWD, |dir| dir.as_raw_fd());
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the kernel reads a NUL-terminated string.
+    owned(unsafe { libc::openat(at, name.as_ptr(), flags) })
+}
+
+fn open_how(at: RawFd, path: &CStr, flags: i32, resolve: u64) -> Result<RawFd, Errno> {
     // struct open_how: flags, mode, resolve.
-    let how = [u64::from((libc::O_PATH | libc::O_CLOEXEC).cast_unsigned()), 0, resolve];
-    let (at, size) = (how.as_ptr(), size_of_val(&how));
+    let how = [u64::from((libc::O_PATH | libc::O_CLOEXEC | flags).cast_unsigned()), 0, resolve];
+    let (how_at, size) = (how.as_ptr(), size_of_val(&how));
     // SAFETY: the kernel reads a NUL-terminated string and `size` bytes of `how`.
-    let fd = check(unsafe {
-        libc::syscall(libc::SYS_openat2, libc::AT_FDCWD, path.as_ptr(), at, size)
-    })?;
+    let fd = check(unsafe { libc::syscall(libc::SYS_openat2, at, path.as_ptr(), how_at, size) })?;
     i32::try_from(fd).map_err(|_| Errno::EINVAL)
 }
+const NO_LINKS: u64 = RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS;
 const RESOLVE_NO_MAGICLINKS: u64 = 2;
 const RESOLVE_NO_SYMLINKS: u64 = 4;
 const RESOLVE_BENEATH: u64 = 8;
@@ -398,6 +418,114 @@ pub fn path_id(path: &CStr) -> Result<FileId, Errno> {
     Ok(FileId::of(&stat))
 }
 
+/// What a resolver asks of a file that it has opened. inode(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Device and inode: no other file has both while this one is open.
+    pub inode: (u64, u64),
+    /// `S_IFDIR` and its like.
+    pub kind: u32,
+    /// Permission bits, with set-uid, set-gid and sticky.
+    pub bits: u32,
+    /// User and group, as this user namespace has them.
+    pub owner: (u32, u32),
+    /// How many names it has; 0: it was removed.
+    pub links: u64,
+}
+
+impl Facts {
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind == libc::S_IFDIR
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind == libc::S_IFREG
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_link(&self) -> bool {
+        self.kind == libc::S_IFLNK
+    }
+}
+
+/// fstat(2).
+pub fn facts(fd: RawFd) -> Result<Facts, Errno> {
+    // SAFETY: an all-zero `stat` is valid (integers only).
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct stat`.
+    check_int(unsafe { libc::fstat(fd, &raw mut stat) })?;
+    Ok(Facts {
+        inode: (stat.st_dev, stat.st_ino),
+        kind: stat.st_mode & libc::S_IFMT,
+        bits: stat.st_mode & 0o7777,
+        owner: (stat.st_uid, stat.st_gid),
+        links: stat.st_nlink,
+    })
+}
+
+/// fstatfs(2): the magic number of the file system, include/uapi/linux/magic.h.
+pub fn file_system_of(fd: BorrowedFd) -> Result<u64, Errno> {
+    statfs(fd.as_raw_fd()).map(|fs| fs.f_type.cast_unsigned())
+}
+
+/// readlinkat(2): what a symbolic link that was opened itself leads to, or, with a directory, the
+/// link of this name in it. ENAMETOOLONG: it is longer than a path can be.
+pub fn link_target(fd: Option<BorrowedFd>, name: &CStr) -> Result<Vec<u8>, Errno> {
+    let mut target = vec![0; 4096];
+    let (at, len) = (fd.map_or(libc::AT_FDCWD, |fd| fd.as_raw_fd()), target.len());
+    // SAFETY: the kernel reads a NUL-terminated name and writes at most `len` bytes.
+    let got = check(unsafe {
+        libc::readlinkat(at, name.as_ptr(), target.as_mut_ptr().cast(), len) as i64
+    })?;
+    target.truncate(usize::try_from(got).unwrap_or(0));
+    if target.len() == len { Err(Errno::ENAMETOOLONG) } else { Ok(target) }
+}
+
+/// The name that the kernel has for what is open: `/proc/self/fd/N`, proc_pid_fd(5). Absolute and
+/// without a link, unless it was removed or cannot be reached from the root directory.
+pub fn name_of(fd: BorrowedFd) -> Result<Vec<u8>, Errno> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    link_target(None, &std::ffi::CString::new(path).map_err(|_| Errno::EINVAL)?)
+}
+
+/// The same file, opened anew by way of proc: an `O_PATH` descriptor becomes one that can be read.
+pub fn open_again(fd: BorrowedFd, flags: i32) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    open(&std::ffi::CString::new(path).map_err(|_| Errno::EINVAL)?, flags).map(own)
+}
+
+/// getdents64(2): the names in a directory that was opened for reading, without `.` and `..`; at
+/// most `most` of them.
+pub fn names_in(dir: BorrowedFd, most: usize) -> Result<Vec<std::ffi::CString>, Errno> {
+    let (mut names, mut block) = (Vec::new(), vec![0u8; 32 << 10]);
+    loop {
+        let (fd, len) = (dir.as_raw_fd(), block.len());
+        // SAFETY: the kernel writes at most `len` bytes of `block`.
+        let got =
+            check(unsafe { libc::syscall(libc::SYS_getdents64, fd, block.as_mut_ptr(), len) })?;
+        let mut entries = block.get(..usize::try_from(got).unwrap_or(0)).unwrap_or(&[]);
+        if entries.is_empty() {
+            return Ok(names);
+        }
+        // struct linux_dirent64: inode, offset, length of the entry, type, name with its NUL.
+        while let Some(length) = entries.get(16..18).and_then(|b| b.first_chunk()) {
+            let (entry, rest) =
+                entries.split_at(usize::from(u16::from_ne_bytes(*length)).min(entries.len()));
+            entries = rest;
+            let name = entry.get(19..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+            let Some(name) = name else { return Err(Errno::EINVAL) };
+            if ![c".", c".."].contains(&name) {
+                names.push(name.to_owned());
+            }
+            if names.len() > most {
+                return Err(Errno::E2BIG);
+            }
+        }
+    }
+}
+
 /// fstatvfs(3): the flags of the mount behind `fd`, `ST_RDONLY` and its like.
 pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
     // SAFETY: an all-zero `statvfs` is valid (integers only).
@@ -407,11 +535,12 @@ pub fn mount_flags(fd: RawFd) -> Result<u64, Errno> {
     Ok(fs.f_flag)
 }
 
-/// access(2), W_OK, by the real ids: root may.
-pub fn may_write(path: &std::path::Path) -> Result<(), Errno> {
-    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap_or_default();
-    // SAFETY: the kernel reads a NUL-terminated string.
-    check_int(unsafe { libc::access(path.as_ptr(), libc::W_OK) }).map(drop)
+/// faccessat2(2), W_OK, of what is open, by the effective ids: root may. Linux 5.8.
+pub fn may_write(fd: BorrowedFd) -> Result<(), Errno> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    let (fd, empty) = (fd.as_raw_fd(), c"".as_ptr());
+    // SAFETY: the kernel reads an empty string.
+    check(unsafe { libc::syscall(libc::SYS_faccessat2, fd, empty, libc::W_OK, flags) }).map(drop)
 }
 
 /// fstatfs(2): bytes and inodes that fit; 0: no limit of a tmpfs.

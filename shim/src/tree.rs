@@ -7,28 +7,26 @@
 //! destination must be there, be of the right kind, and no link may lead to it.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsStr, OsString};
-use std::fs::Metadata;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::FileTypeExt;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::Access;
 
-use crate::error::{Failure, errno_of};
+use crate::error::Failure;
+use crate::guard;
+use crate::mounts::Mounts;
 use crate::room::{self, Bind, Kind, Node};
+use crate::source::{MOST_LINKS, Resolver, Source, shown};
 use crate::spec::{Mode, Mount, What};
 
 /// A path as a list of names, so that a directory sorts before what is in it.
-type Key = Vec<Vec<u8>>;
+pub type Key = Vec<Vec<u8>>;
 
 /// Longest name and path: include/uapi/linux/limits.h.
 const NAME_MAX: usize = 255;
 const PATH_MAX: usize = 4096;
-
-/// Most links that are followed to a destination: path_resolution(7).
-const MOST_LINKS: usize = 40;
 
 /// What was asked for, checked against the host: a node, and the option to be named in messages.
 #[derive(Debug)]
@@ -43,11 +41,13 @@ fn refused(option: &str, object: &Path, errno: Errno) -> Failure {
 }
 
 /// Checks a mount and what it speaks of on the host.
-pub fn asked(mount: &Mount) -> Result<Asked, Failure> {
+pub fn asked(mount: &Mount, resolver: &Resolver) -> Result<Asked, Failure> {
     let Mount { option, dest, what } = mount;
     let key = destination(dest).map_err(|errno| refused(option, dest, errno))?;
     let kind = match what {
-        What::Bind(source, mode) => Kind::Bind(bind(source, *mode, option)?),
+        What::Bind(source, mode) => {
+            Kind::Bind(bind(resolver.open(option, source)?, *mode, option)?)
+        }
         What::Tmpfs => Kind::Scratch(0o755),
         What::File(content) => Kind::File(content.clone()),
         What::Symlink(target) => {
@@ -57,6 +57,32 @@ pub fn asked(mount: &Mount) -> Result<Asked, Failure> {
         What::Mask => Kind::Mask(false), // of which kind is seen when it is known what is there
     };
     Ok(Asked { option, key, kind })
+}
+
+impl Asked {
+    /// What is open already, at `dest`.
+    pub fn opened(
+        option: &'static str,
+        dest: &Path,
+        source: Source,
+        mode: Mode,
+    ) -> Result<Asked, Failure> {
+        let key = destination(dest).map_err(|errno| refused(option, dest, errno))?;
+        Ok(Asked { option, key, kind: Kind::Bind(bind(source, mode, option)?) })
+    }
+
+    /// What is shown of the host, and the option.
+    pub fn bind(&self) -> Option<(&'static str, &Bind)> {
+        match &self.kind {
+            Kind::Bind(bind) => Some((self.option, bind)),
+            _ => None,
+        }
+    }
+
+    /// Where it is in the room.
+    pub fn dest(&self) -> PathBuf {
+        path_of(&self.key)
+    }
 }
 
 /// A destination: absolute, in the room, not its root.
@@ -80,50 +106,28 @@ fn destination(path: &Path) -> Result<Key, Errno> {
     if key.is_empty() { Err(Errno::EBUSY) } else { Ok(key) }
 }
 
-/// What a source is, by its path without links: from now on by that and by its inode.
-pub fn bind(source: &Path, mode: Mode, option: &str) -> Result<Bind, Failure> {
-    let wrong = |errno| refused(option, source, errno);
-    let io = |e: std::io::Error| wrong(errno_of(&e));
-    let resolved = source.canonicalize().map_err(io)?;
-    let meta = resolved.symlink_metadata().map_err(io)?;
-    fits(&meta, mode).map_err(wrong)?;
-    let path = CString::new(resolved.into_os_string().into_vec());
-    let path = path.map_err(|_| wrong(Errno::EINVAL))?;
-    if is_pseudo(&path) {
-        return Err(wrong(Errno::EPERM)); // the host's processes: /proc/N/root leads out of any room
+/// A source, if it is of a type that can be shown in this mode.
+pub fn bind(source: Source, mode: Mode, option: &str) -> Result<Bind, Failure> {
+    match fits(source.facts.kind, mode) {
+        Ok(()) => Ok(Bind::new(source, mode)),
+        Err(errno) => Err(refused(option, source.path(), errno)),
     }
-    Ok(Bind::new(path, &meta, mode))
 }
 
-/// Whether a source of this type can be shown in this mode.
-fn fits(meta: &Metadata, mode: Mode) -> Result<(), Errno> {
-    let kind = meta.file_type();
-    let is_device = kind.is_char_device() || kind.is_block_device();
-    match mode {
-        Mode::Socket => {
-            if kind.is_socket() {
-                Ok(())
-            } else {
-                Err(Errno::ENOTSOCK)
-            }
-        }
+fn fits(kind: u32, mode: Mode) -> Result<(), Errno> {
+    match (kind, mode) {
+        (libc::S_IFSOCK, Mode::Socket) => Ok(()),
+        (_, Mode::Socket) => Err(Errno::ENOTSOCK),
         // A FIFO or socket is a way out that a bind does not look like.
-        _ if kind.is_socket() || kind.is_fifo() => Err(Errno::EOPNOTSUPP),
-        Mode::Devices => Ok(()),
-        _ if is_device => Err(Errno::ENODEV),
+        (libc::S_IFSOCK | libc::S_IFIFO, _) => Err(Errno::EOPNOTSUPP),
+        (_, Mode::Devices) => Ok(()),
+        (libc::S_IFCHR | libc::S_IFBLK, _) => Err(Errno::ENODEV),
         _ => Ok(()),
     }
 }
 
-/// proc(5), include/uapi/linux/magic.h.
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-
-fn is_pseudo(path: &CString) -> bool {
-    agent_init::sys::fs_magic(path) == Ok(PROC_SUPER_MAGIC)
-}
-
 /// What was asked for at a destination, and the option.
-type Place = (&'static str, Kind);
+pub type Place = (&'static str, Kind);
 
 /// What lies where while the tree is put together.
 struct Entry {
@@ -131,8 +135,22 @@ struct Entry {
     option: &'static str,
 }
 
-/// The nodes of the room, parents first.
-pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure> {
+/// The tree while it is put together, and what there is to tell of it.
+#[derive(Debug, Default)]
+pub struct Resolved {
+    /// What the room holds, parents first.
+    pub nodes: Vec<Node>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+}
+
+/// The nodes of the room. `ways`: links of the host that led to a source which is shown by its own path.
+pub fn resolve(
+    base: Vec<Node>,
+    asked: Vec<Asked>,
+    mounts: &Mounts,
+    ways: &[(PathBuf, PathBuf)],
+) -> Result<Resolved, Failure> {
     let mut tree: BTreeMap<Key, Entry> = BTreeMap::new();
     for node in base {
         tree.insert(key_of(&node), Entry { node, option: "" });
@@ -147,117 +165,93 @@ pub fn resolve(base: Vec<Node>, asked: Vec<Asked>) -> Result<Vec<Node>, Failure>
             return Err(wrong(Errno::EEXIST));
         }
     }
-    for (key, way) in ways(&places)? {
-        places.entry(key).or_insert(way);
+    let mut warnings = Vec::new();
+    let base = tree.iter().map(|(key, entry)| (key, &entry.node.kind));
+    for (key, place) in guard::elsewhere(base, &places, mounts, &mut warnings)? {
+        places.entry(key).or_insert(place);
+    }
+    for (key, parent) in pinned_parents(&places)? {
+        places.entry(key).or_insert(parent);
     }
     for (key, (option, kind)) in places {
         put(&mut tree, key, option, kind)?;
     }
     let all = tree.iter().map(|(key, entry)| (key, entry.option, &entry.node.kind));
-    for (key, (option, kind)) in procs(all) {
+    for (key, (option, kind)) in procs(all, mounts) {
         let name = CString::new(path_of(&key).as_os_str().as_bytes()).unwrap_or_default();
         tree.entry(key).or_insert_with(|| Entry { node: room::node(&name, kind), option });
     }
-    with_parents(tree)
+    for (at, target) in ways {
+        put_link(&mut tree, at, target);
+    }
+    Ok(Resolved { nodes: with_parents(tree, &mut warnings)?, warnings })
 }
 
-/// Within a bind that can be written, the directories above what lies in it: were they not mount
-/// points too, the agent could rename them and make others in their place, for the next run, or
-/// for the host, to take for the ones that were meant.
-fn ways(places: &BTreeMap<Key, Place>) -> Result<Vec<(Key, Place)>, Failure> {
-    let mut ways = Vec::new();
+/// A link of the host at its own place, where that is on the room's own tmpfs and nothing else is there:
+/// the path that the caller knows works in the room too.
+fn put_link(tree: &mut BTreeMap<Key, Entry>, at: &Path, target: &Path) {
+    let Ok(key) = destination(at) else { return };
+    let (name, target) =
+        (CString::new(at.as_os_str().as_bytes()), CString::new(target.as_os_str().as_bytes()));
+    let (Ok(name), Ok(target)) = (name, target) else { return };
+    let is_taken = tree.keys().any(|k| k.starts_with(&key));
+    let above = (1..key.len()).rev().find_map(|n| tree.get(key.get(..n)?));
+    let is_own = above.is_none_or(|e| matches!(e.node.kind, Kind::Dir(_) | Kind::Scratch(_)));
+    if is_own && !is_taken {
+        tree.insert(
+            key,
+            Entry { node: room::node(&name, Kind::Link(target)), option: "--follow-links" },
+        );
+    }
+}
+
+/// Parents of a place within a writable bind are mount points too. Otherwise the agent could rename one
+/// and make its own, which the next run, or the host, would take for the one that was meant.
+fn pinned_parents(places: &BTreeMap<Key, Place>) -> Result<Vec<(Key, Place)>, Failure> {
+    let mut parents = Vec::new();
     for (key, (option, kind)) in places {
         if matches!(kind, Kind::Link(_) | Kind::File(_)) {
             continue;
         }
         let above = (1..key.len()).rev().find_map(|n| Some((n, places.get(key.get(..n)?)?)));
         let Some((depth, (_, Kind::Bind(bind)))) = above else { continue };
-        if !matches!(bind.mode, Mode::Writable | Mode::Devices) {
+        if !bind.can_be_written() {
             continue;
         }
-        let root = Path::new(OsStr::from_bytes(bind.source.to_bytes()));
         for n in depth + 1..key.len() {
-            let names = key.get(depth..n).unwrap_or(&[]).iter().map(|name| OsStr::from_bytes(name));
-            let source: PathBuf = std::iter::once(root.as_os_str()).chain(names).collect();
+            let rest = path_of(key.get(depth..n).unwrap_or(&[]));
+            let rest = rest.strip_prefix("/").unwrap_or(&rest);
             let wrong = |errno| refused(option, &path_of(key), errno);
-            let meta = source.symlink_metadata().map_err(|e| wrong(errno_of(&e)))?;
-            if meta.is_symlink() {
+            let source = bind.source.beneath(rest).map_err(wrong)?;
+            if source.facts.is_link() {
                 return Err(wrong(Errno::ELOOP));
             }
-            let path = CString::new(source.into_os_string().into_vec());
-            let path = path.map_err(|_| wrong(Errno::EINVAL))?;
             // Shown with the ids of the whole.
-            let way = Bind { owner: bind.owner, ..Bind::new(path, &meta, bind.mode) };
-            ways.push((key.get(..n).unwrap_or(&[]).to_vec(), (*option, Kind::Bind(way))));
+            let parent = Bind { owner: bind.owner, ..Bind::new(source, bind.mode) };
+            parents.push((key.get(..n).unwrap_or(&[]).to_vec(), (*option, Kind::Bind(parent))));
         }
     }
-    Ok(ways)
-}
-
-/// The links that are followed on the way to `path`, each by its own path without links.
-pub fn links_on(path: &Path) -> Vec<PathBuf> {
-    let mut links = Vec::new();
-    let mut rest: Vec<_> =
-        std::path::absolute(path).unwrap_or_default().iter().rev().map(OsStr::to_owned).collect();
-    let mut here = PathBuf::from("/");
-    while let Some(name) = rest.pop() {
-        match name.as_bytes() {
-            b"." => continue,
-            b".." => {
-                here.pop();
-                continue;
-            }
-            _ => here.push(&name),
-        }
-        if let Ok(target) = here.read_link() {
-            if links.len() == MOST_LINKS {
-                break;
-            }
-            links.push(here.clone());
-            here.pop();
-            if target.is_absolute() {
-                here = PathBuf::from("/");
-            }
-            rest.extend(target.iter().rev().map(OsStr::to_owned));
-        }
-    }
-    links
+    Ok(parents)
 }
 
 /// Where a bind would bring a proc of the host along, as of `/`: a mask. proc_pid_mountinfo(5).
-fn procs<'a>(binds: impl Iterator<Item = (&'a Key, &'static str, &'a Kind)>) -> Vec<(Key, Place)> {
-    let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-    let points: Vec<PathBuf> = table.split(|b| *b == b'\n').filter_map(proc_point).collect();
+fn procs<'a>(
+    binds: impl Iterator<Item = (&'a Key, &'static str, &'a Kind)>,
+    mounts: &Mounts,
+) -> Vec<(Key, Place)> {
     let mut masks = Vec::new();
     for (key, option, kind) in binds {
         let (Kind::Bind(bind) | Kind::Overlay(bind)) = kind else { continue };
-        let source = Path::new(OsStr::from_bytes(bind.source.to_bytes()));
-        for rest in points.iter().filter_map(|p| p.strip_prefix(source).ok()) {
-            let rest = rest.iter().map(|name| name.as_bytes().to_vec());
-            masks.push((key.iter().cloned().chain(rest).collect(), (option, Kind::Mask(true))));
+        for (rest, _) in mounts.below(bind.source.path()).iter().filter(|(_, p)| p.kind == "proc") {
+            masks.push((joined(key, rest), (option, Kind::Mask(true))));
         }
     }
     masks
 }
 
-/// The mount point of a line, if it is of a proc: field 5, and the type after ` - `.
-fn proc_point(line: &[u8]) -> Option<PathBuf> {
-    let mut fields = line.split(|b| *b == b' ');
-    let point = fields.nth(4)?;
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    (kind == b"proc").then(|| OsString::from_vec(unescaped(point)).into())
-}
-
-/// Blanks and the like are written as a backslash and three octal digits.
-fn unescaped(mut text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while let [first, rest @ ..] = text {
-        let octal = rest.first_chunk::<3>().filter(|_| *first == b'\\');
-        let value = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
-        bytes.push(value.unwrap_or(*first));
-        text = if value.is_some() { rest.get(3..).unwrap_or(&[]) } else { rest };
-    }
-    bytes
+/// The key of what lies `rest` below.
+pub fn joined(key: &Key, rest: &Path) -> Key {
+    key.iter().cloned().chain(rest.iter().map(|name| name.as_bytes().to_vec())).collect()
 }
 
 fn link((key, entry): (&Key, &Entry)) -> Option<(Key, CString)> {
@@ -284,7 +278,7 @@ fn follow(mut key: Key, links: &BTreeMap<Key, CString>) -> Result<Key, Errno> {
 fn is_dir(kind: &Kind) -> bool {
     match kind {
         Kind::Dir(_) | Kind::Scratch(_) | Kind::Tmpfs | Kind::Proc | Kind::Devpts => true,
-        Kind::Bind(bind) | Kind::Overlay(bind) => bind.is_dir,
+        Kind::Bind(bind) | Kind::Overlay(bind) => bind.is_dir(),
         Kind::Mask(dir) => *dir,
         Kind::File(_) | Kind::Link(_) | Kind::Device(..) => false,
     }
@@ -327,7 +321,10 @@ fn put(
 }
 
 /// Directories that nobody asked for are made where they can be.
-fn with_parents(tree: BTreeMap<Key, Entry>) -> Result<Vec<Node>, Failure> {
+fn with_parents(
+    tree: BTreeMap<Key, Entry>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Node>, Failure> {
     let mut nodes: Vec<Node> = Vec::new();
     let mut above: Vec<(Key, Node)> = Vec::new();
     for (key, Entry { mut node, option }) in tree {
@@ -354,9 +351,17 @@ fn with_parents(tree: BTreeMap<Key, Entry>) -> Result<Vec<Node>, Failure> {
             }
             // The room's proc: only what was decided on the host, of files that are there.
             Some((Kind::Proc, _)) if matches!(node.kind, Kind::Mask(_)) && option.is_empty() => {}
-            Some((Kind::Bind(bind) | Kind::Overlay(bind), _)) if bind.is_dir => {
-                let rest = key.get(depth..).unwrap_or(&[]);
-                node = beneath(&bind.source, rest, node).map_err(wrong)?;
+            Some((Kind::Bind(bind) | Kind::Overlay(bind), _)) if bind.is_dir() => {
+                let rest = path_of(key.get(depth..).unwrap_or(&[]));
+                let rest = rest.strip_prefix("/").unwrap_or(&rest);
+                let place = bind.source.beneath(rest).map_err(wrong)?;
+                if matches!(node.kind, Kind::Mask(_))
+                    && place.facts.is_file()
+                    && place.facts.links > 1
+                {
+                    warnings.push(guard::other_name(option, &path, "hidden"));
+                }
+                node = beneath(&place, node).map_err(wrong)?;
             }
             Some(_) => return Err(wrong(Errno::ENOTDIR)),
         }
@@ -366,19 +371,12 @@ fn with_parents(tree: BTreeMap<Key, Entry>) -> Result<Vec<Node>, Failure> {
     Ok(nodes)
 }
 
-/// A node within a directory of the host: its place must be there, reached without a link.
-fn beneath(source: &CString, rest: &[Vec<u8>], mut node: Node) -> Result<Node, Errno> {
-    let mut place = PathBuf::from(OsStr::from_bytes(source.to_bytes()));
-    let mut meta = None;
-    for name in rest {
-        place.push(OsStr::from_bytes(name));
-        let found = place.symlink_metadata().map_err(|e| errno_of(&e))?;
-        if found.is_symlink() {
-            return Err(Errno::ELOOP);
-        }
-        meta = Some(found);
+/// A node over what is open in a directory of the host.
+fn beneath(place: &Source, mut node: Node) -> Result<Node, Errno> {
+    if place.facts.is_link() {
+        return Err(Errno::ELOOP);
     }
-    let there_is_dir = meta.is_some_and(|m| m.is_dir());
+    let there_is_dir = place.facts.is_dir();
     let needs_dir = match &node.kind {
         Kind::Dir(_) => return Err(Errno::EEXIST),
         Kind::Scratch(_) | Kind::Tmpfs => {
@@ -389,7 +387,7 @@ fn beneath(source: &CString, rest: &[Vec<u8>], mut node: Node) -> Result<Node, E
             node.kind = Kind::Mask(there_is_dir);
             there_is_dir
         }
-        Kind::Bind(bind) => bind.is_dir,
+        Kind::Bind(bind) => bind.is_dir(),
         // Made by writing into the directory, which is the host's.
         _ => return Err(Errno::EROFS),
     };
@@ -406,13 +404,14 @@ fn key_of(node: &Node) -> Key {
     names.filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-fn path_of(key: &[Vec<u8>]) -> PathBuf {
+/// The path of a key.
+pub fn path_of(key: &[Vec<u8>]) -> PathBuf {
     let names = key.iter().map(|name| OsStr::from_bytes(name));
     std::iter::once(OsStr::new("/")).chain(names).collect()
 }
 
-/// The tree as `--dry-run` prints it: a node a line.
-pub fn text(nodes: &[Node]) -> String {
+/// The tree as `--dry-run` prints it: a node a line, and below a bind the mounts that come along.
+pub fn text(nodes: &[Node], mounts: &Mounts) -> String {
     let wide = nodes.iter().map(|n| n.path.count_bytes()).max().unwrap_or(0).min(50);
     let above = |node: &Node| {
         let beneath = |n: &&Node| {
@@ -429,9 +428,19 @@ pub fn text(nodes: &[Node]) -> String {
             _ if above(n) => "rw",
             _ => "ro",
         };
-        format!("{path:<wide$}  {writable}  {}\n", what(&n.kind))
+        format!("{path:<wide$}  {writable}  {}\n{}", what(&n.kind), nested(n, mounts))
     };
     nodes.iter().map(line).collect()
+}
+
+/// What is mounted below a source is shown with it.
+fn nested(node: &Node, mounts: &Mounts) -> String {
+    let (Kind::Bind(bind) | Kind::Overlay(bind)) = &node.kind else { return String::new() };
+    let line = |(rest, point): (&Path, &crate::mounts::Point)| {
+        let may_wait = if point.may_wait() { ", which may keep the agent waiting" } else { "" };
+        format!("    with {}, a mount of {}{may_wait}\n", shown(rest), point.kind)
+    };
+    mounts.below(bind.source.path()).into_iter().map(line).collect()
 }
 
 fn what(kind: &Kind) -> String {
@@ -443,10 +452,10 @@ fn what(kind: &Kind) -> String {
         Kind::Proc => "proc".into(),
         Kind::Devpts => "devpts".into(),
         Kind::Device(major, minor) => format!("device {major}:{minor}"),
-        Kind::Overlay(bind) => format!("overlay of {}", bind.source.to_bytes().escape_ascii()),
+        Kind::Overlay(bind) => format!("overlay of {}", shown(bind.source.path())),
         Kind::Mask(_) => "masked".into(),
         Kind::Bind(bind) => {
-            let source = bind.source.to_bytes().escape_ascii();
+            let source = shown(bind.source.path());
             let (uid, gid) = bind.owner;
             match bind.shown_as_own {
                 true => format!("bind of {source}, {uid}:{gid} shown as the agent"),
@@ -461,11 +470,13 @@ mod tests {
     use super::*;
 
     fn tree(base: Vec<Node>, mounts: &[(&str, What)]) -> Result<Vec<String>, Errno> {
+        let table = Mounts::default();
+        let resolver = Resolver { follow: false, mounts: &table };
         let mounts = mounts.iter().map(|(dest, what)| {
-            asked(&Mount { option: "--x", dest: dest.into(), what: what.clone() })
+            asked(&Mount { option: "--x", dest: dest.into(), what: what.clone() }, &resolver)
         });
         let asked = mounts.collect::<Result<_, _>>().map_err(|f| f.0.errno)?;
-        let nodes = resolve(base, asked).map_err(|f| f.0.errno)?;
+        let nodes = resolve(base, asked, &table, &[]).map_err(|f| f.0.errno)?.nodes;
         let name = |n: &Node| format!("{} {}", n.path.to_str().unwrap(), what(&n.kind));
         Ok(nodes.iter().map(name).collect())
     }
@@ -546,13 +557,5 @@ mod tests {
             assert_eq!(tree(vec![], &[(dest, What::Tmpfs)]), Err(*errno), "{dest}");
         }
         assert_eq!(tree(vec![], &[("/a\n\u{e9}//b/./", What::Tmpfs)]).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn mount_points_are_read_as_they_are_written() {
-        let line = br"36 35 98:0 / /mnt/a\040b rw,noatime master:1 - proc proc rw";
-        assert_eq!(proc_point(line), Some("/mnt/a b".into()));
-        assert_eq!(proc_point(br"36 35 98:0 / /mnt rw - ext4 proc rw"), None);
-        assert_eq!(unescaped(b"\\134\\12"), b"\\\\12");
     }
 }

@@ -63,6 +63,7 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("symlink",     "SRC DEST",     "a symbolic link at DEST to SRC", |r, v| mount(&mut r.spec, "--symlink", path(v, 1)?, What::Symlink(text(v, 0)?.into()))),
     opt("mask",        "DEST",         "nothing, in place of what is there", |r, v| mount(&mut r.spec, "--mask", path(v, 0)?, What::Mask)),
     opt("home",        "DIR",          "the agent's home: private, or a directory of the host [private]", home),
+    opt("follow-links", "",            "follow symbolic links on the way to what is shown, even\nwhere an agent may have made them", |r, _| { r.spec.follow_links = true; Ok(()) }),
     opt("chdir",       "DIR",          "the start directory [the workspace, else the home]", |r, v| { r.spec.start = Some(path(v, 0)?); Ok(()) }),
     opt("hostname",    "NAME",         "the host name in the room [room]", hostname),
     opt("uid",         "N",            "the agent's user id [the caller's; root: 65534]", |r, v| { r.spec.uid = Some(id(v)?); Ok(()) }),

@@ -12,6 +12,7 @@ use agent_init::layers::Layers;
 use crate::cli::Run;
 use crate::error::{At, Failure};
 use crate::limits::{Enforced, Hit, Resource};
+use crate::mounts::Mounts;
 use crate::plan::Plan;
 use crate::report::text::one_line;
 use crate::spec::{Spec, What};
@@ -50,6 +51,7 @@ fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
     let supervisor = Supervisor::new(&mut child, signals, streams, outer, &limits, stream);
     let cause = supervisor.run();
     warn(&plan.watch.planted(), quiet);
+    let cut = cause.as_ref().ok().copied().flatten();
     let code = match cause {
         Ok(Some(cause)) => {
             let (resource, code) = told(cause);
@@ -64,7 +66,7 @@ fn in_room(options: Run, stream: &mut Stream) -> Result<u8, Failure> {
         let hits = child.limits().hits(status.agent);
         hits.iter().for_each(|hit| tell_hit(hit, stream, quiet));
         let ended = hits.iter().find(|hit| hit.ended).map(|hit| hit.resource.name());
-        let reason = cause.ok().flatten().map(|cause| told(cause).0.name()).or(ended);
+        let reason = cut.map(|cause| told(cause).0.name()).or(ended);
         let code = code.as_ref().map_or_else(Failure::code, |code| *code);
         stream.exit(&status, reason, code);
     }
@@ -116,7 +118,7 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     let plan = sandbox.plan()?;
     if options.dry_run {
         let filter = format!("filter: {filter}\n");
-        return super::print(&(filter + &tree::text(&plan.nodes))).map(|()| None);
+        return super::print(&(filter + &tree::text(&plan.nodes, &Mounts::read()))).map(|()| None);
     }
     warn(&plan.warnings, options.quiet);
 

@@ -234,7 +234,7 @@ fn builds(host: &Host, profile: &Profile) -> Verdict {
 }
 
 fn verdict(profile: &'static str, end: Option<Result<End, Failure>>) -> Verdict {
-    let (state, error, hint) = match end {
+    let (state, error, hint) = match &end {
         Some(Ok(End::Exited(0))) => (State::Yes, String::new(), ""),
         Some(Ok(end)) => (State::No, format!("its program ended otherwise: {end:?}"), ""),
         Some(Err(failure)) => (State::No, failure.to_string(), failure.hint()),

@@ -1,0 +1,374 @@
+//! The resolver: a file of the host is opened once, by its path, and held until the room is built. What
+//! is judged, and what is mounted, is the open file; its path is a name for messages, and for the child,
+//! which has to open it again and goes on only if it gets the same one. DESIGN of this project: "A path
+//! is used once". openat2(2), path_resolution(7), symlink(7).
+//!
+//! A symbolic link may be an agent's, of an earlier run or of a room beside this one. So it is followed
+//! only where no agent can have made it: in a directory that is root's, and that only root may write in.
+//! Rooms of root write what is root's too: of those, only the directories of the system count.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_init::error::{Errno, Step};
+
+use crate::error::{Failure, errno_of};
+use crate::mounts::{Mounts, Point};
+use crate::sys::{self, Facts};
+
+/// Most links that are followed to a file: path_resolution(7).
+pub const MOST_LINKS: usize = 40;
+
+/// errno(3).
+pub const ETIMEDOUT: Errno = Errno(110);
+
+/// How long a file system behind which is another machine or program may take to open a file.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A file of the host, open.
+#[derive(Clone, Debug)]
+pub struct Source {
+    fd: Arc<OwnedFd>,
+    /// Absolute, without a symbolic link in it.
+    pub path: CString,
+    /// What it is.
+    pub facts: Facts,
+    /// The links that led here, each with what it says.
+    pub links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Equal are two that are the same file by the same path.
+impl PartialEq for Source {
+    fn eq(&self, other: &Source) -> bool {
+        (&self.path, self.facts.inode) == (&other.path, other.facts.inode)
+    }
+}
+
+impl Eq for Source {}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Source {
+    /// Its number, which is the same in the child.
+    pub fn number(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// A file or link of the host by an absolute path, which has no link above its end.
+    pub fn itself(path: &CStr) -> Result<Source, Errno> {
+        Source::of(sys::open_itself(path)?, path.to_owned())
+    }
+
+    /// What `path` leads to if no link is on the way, with the kernel's name.
+    pub fn without_links(path: &Path) -> Result<Source, Errno> {
+        let fd = sys::open_no_links(&text(path.as_os_str())?).map(sys::own)?;
+        let name = name_of(fd.as_fd())?;
+        Source::of(fd, name)
+    }
+
+    /// What `path` leads to, links and all: for names that are the system's own.
+    pub fn following_links(path: &Path) -> Result<Source, Errno> {
+        let fd = sys::open(&text(path.as_os_str())?, libc::O_PATH).map(sys::own)?;
+        let name = name_of(fd.as_fd())?;
+        Source::of(fd, name)
+    }
+
+    /// All that is in this file. EFBIG: more than `most` bytes. EOPNOTSUPP: it is not regular. Opened
+    /// by what is held, so that nothing takes its place, and never waited for.
+    pub fn read(&self, most: u64) -> Result<Vec<u8>, Errno> {
+        if !self.facts.is_file() {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let fd = sys::open_again(self.as_fd(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
+        let mut bytes = Vec::new();
+        File::from(fd).take(most + 1).read_to_end(&mut bytes).map_err(|e| errno_of(&e))?;
+        if bytes.len() as u64 > most { Err(Errno::EFBIG) } else { Ok(bytes) }
+    }
+
+    fn of(fd: OwnedFd, path: CString) -> Result<Source, Errno> {
+        let facts = sys::facts(fd.as_raw_fd())?;
+        Ok(Source { fd: Arc::new(fd), path, facts, links: Vec::new() })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.path.to_bytes()))
+    }
+
+    /// What lies beneath it. A link on the way is an error (ELOOP), at the end it is opened itself.
+    pub fn beneath(&self, rest: &Path) -> Result<Source, Errno> {
+        let relative = text(rest.as_os_str())?;
+        let fd = sys::open_beneath(self.as_fd(), &relative, true)?;
+        Source::of(fd, text(self.path().join(rest).as_os_str())?)
+    }
+
+    /// The same where nothing is there too.
+    pub fn find(&self, rest: impl AsRef<Path>) -> Result<Option<Source>, Errno> {
+        match self.beneath(rest.as_ref()) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// The names in this directory; E2BIG: more than `most`.
+    pub fn names(&self, most: usize) -> Result<Vec<OsString>, Errno> {
+        let dir = sys::open_again(self.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY)?;
+        let names = sys::names_in(dir.as_fd(), most)?;
+        Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
+    }
+
+    /// Where this link leads to, as it says.
+    pub fn target(&self) -> Result<PathBuf, Errno> {
+        sys::link_target(Some(self.as_fd()), c"").map(|t| OsString::from_vec(t).into())
+    }
+
+    /// Whether nobody but root can have written in this directory, a room of this caller included.
+    fn is_roots_alone(&self, caller: u32) -> bool {
+        let Facts { owner: (uid, _), bits, .. } = self.facts;
+        uid == 0 && bits & 0o022 == 0 && (caller != 0 || is_of_the_system(self.path()))
+    }
+}
+
+/// How paths of one launch are resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolver<'a> {
+    /// Whoever made a link, it is followed: `--follow-links`.
+    pub follow: bool,
+    /// What is mounted on the host.
+    pub mounts: &'a Mounts,
+}
+
+impl Resolver<'_> {
+    /// Opens `path`, which `option` names.
+    pub fn open(&self, option: &str, path: &Path) -> Result<Source, Failure> {
+        let wrong = |errno| Failure::new(Step::ROOM, option, path.as_os_str().as_bytes(), errno);
+        if let Some(point) = self.waiting(path) {
+            self.try_out(path).map_err(|errno| wrong(errno).hinting(waited(point)))?;
+        }
+        let source = self.walk(path).map_err(|refusal| match refusal {
+            Refusal::Call(errno) => wrong(errno),
+            Refusal::Link(link) => wrong(Errno::ELOOP).hinting(self.other_way(&link, path)),
+        })?;
+        if source.facts.links == 0 {
+            return Err(wrong(Errno::ENOENT).hinting(
+                "it was removed, and is only held open: change to a directory that is there",
+            ));
+        }
+        // The host's processes: /proc/N/root leads out of any room.
+        match sys::file_system_of(source.as_fd()).map_err(wrong)? {
+            PROC_SUPER_MAGIC => Err(wrong(Errno::EPERM)),
+            _ => Ok(source),
+        }
+    }
+
+    /// One openat2 where no link is on the way, which is what most paths are.
+    fn walk(&self, path: &Path) -> Result<Source, Refusal> {
+        let given = text(path.as_os_str())?;
+        match sys::open_no_links(&given).map(sys::own) {
+            Ok(fd) => {
+                let name = if is_plain(path) { given } else { name_of(fd.as_fd())? };
+                Ok(Source::of(fd, name)?)
+            }
+            Err(Errno::ELOOP) => self.by_links(path),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Name by name.
+    fn by_links(&self, path: &Path) -> Result<Source, Refusal> {
+        let start = |path: &Path| {
+            let fd = sys::open_name(None, if path.is_absolute() { c"/" } else { c"." })?;
+            let name = name_of(fd.as_fd())?;
+            Source::of(fd, name)
+        };
+        let mut here = start(path)?;
+        let mut rest: Vec<OsString> = names(path);
+        let mut links = Vec::new();
+        while let Some(name) = rest.pop() {
+            let fd = sys::open_name(Some(here.as_fd()), &text(&name)?)?;
+            if name == ".." {
+                let name = name_of(fd.as_fd())?;
+                here = Source::of(fd, name)?;
+                continue;
+            }
+            let next = Source::of(fd, text(here.path().join(&name).as_os_str())?)?;
+            if !next.facts.is_link() {
+                here = next;
+                continue;
+            }
+            let target = next.target()?;
+            if links.len() == MOST_LINKS || is_magic(&next)? {
+                return Err(Errno::ELOOP.into());
+            }
+            if !self.follow && !here.is_roots_alone(sys::ids().0) {
+                return Err(Refusal::Link(next.path().to_owned()));
+            }
+            if target.is_absolute() {
+                here = start(&target)?;
+            }
+            rest.extend(names(&target));
+            links.push((next.path().to_owned(), target));
+        }
+        // What was put together from names is what the kernel says, or somebody exchanges them.
+        here.path = name_of(here.as_fd())?;
+        Ok(Source { links, ..here })
+    }
+
+    /// For a hint: where a refused link is, and the path that has none.
+    fn other_way(&self, link: &Path, path: &Path) -> String {
+        let link = shown(link);
+        match (Resolver { follow: true, ..*self }).walk(path) {
+            Ok(source) => format!(
+                "{link} is a symbolic link that an agent may have made: name {}, or follow links of all directories with --follow-links",
+                shown(source.path())
+            ),
+            Err(_) => format!("{link} is a symbolic link that leads nowhere"),
+        }
+    }
+
+    /// What on the way to `path` may keep us waiting.
+    fn waiting(&self, path: &Path) -> Option<&Point> {
+        let absolute = std::path::absolute(path).ok()?;
+        self.mounts.waiting_on_the_way(&absolute)
+    }
+
+    /// Lets a child open it, which can be ended: a process that waits for a file system can do
+    /// nothing else. fork(2), pidfd_open(2).
+    fn try_out(&self, path: &Path) -> Result<(), Errno> {
+        let side = sys::clone_unheard()?;
+        let sys::Side::Parent(_, pidfd) = side else {
+            let opened =
+                self.walk(path).is_ok_and(|source| sys::file_system_of(source.as_fd()).is_ok());
+            sys::exit_now(i32::from(!opened))
+        };
+        let ms = i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX);
+        let ended = sys::wait_readable(&[pidfd.as_fd()], ms)?;
+        if ended.is_some() {
+            return sys::wait(pidfd.as_fd()).map(drop); // why it failed is seen when we do the same
+        }
+        sys::send_signal(pidfd.as_fd(), libc::SIGKILL)?;
+        // Reaped if the file system lets it end.
+        if sys::wait_readable(&[pidfd.as_fd()], 200)?.is_some() {
+            sys::wait(pidfd.as_fd())?;
+        }
+        Err(ETIMEDOUT)
+    }
+}
+
+/// Why a path was not followed.
+enum Refusal {
+    Call(Errno),
+    Link(PathBuf),
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Refusal {
+        Refusal::Call(errno)
+    }
+}
+
+/// proc(5), include/uapi/linux/magic.h.
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// A link of proc leads where its text does not: to a file that another process has.
+fn is_magic(link: &Source) -> Result<bool, Errno> {
+    Ok(sys::file_system_of(link.as_fd())? == PROC_SUPER_MAGIC)
+}
+
+fn waited(point: &Point) -> String {
+    format!(
+        "the {} at {} did not answer within {} s: see whether its server is there",
+        point.kind,
+        shown(&point.at),
+        PATIENCE.as_secs()
+    )
+}
+
+/// For a line of text: whatever is in a name, it does not end the line.
+pub fn shown(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+fn text(path: &OsStr) -> Result<CString, Errno> {
+    CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+/// Absolute, without `..`, and spelt as the kernel spells it.
+fn is_plain(path: &Path) -> bool {
+    let is_name = |c: &Component| matches!(c, Component::RootDir | Component::Normal(_));
+    path.is_absolute()
+        && path.components().all(|c| is_name(&c))
+        && path.components().as_path().as_os_str() == path.as_os_str()
+        && !path.as_os_str().as_bytes().windows(2).any(|pair| pair == b"//")
+        && !path.as_os_str().as_bytes().windows(3).any(|three| three == b"/./")
+}
+
+/// The kernel's own name of what is open.
+fn name_of(fd: BorrowedFd) -> Result<CString, Errno> {
+    let name = sys::name_of(fd)?;
+    if !name.starts_with(b"/") {
+        return Err(Errno::ENOENT); // not to be reached from this root directory
+    }
+    CString::new(name).map_err(|_| Errno::EINVAL)
+}
+
+/// The names of a path, the last first.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |c: Component| match c {
+        Component::Normal(_) | Component::ParentDir => Some(c.as_os_str().to_owned()),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+/// Whether a directory is one that a system consists of, or contains one: no workspace, of root
+/// either. By its name alone.
+fn is_of_the_system(dir: &Path) -> bool {
+    NO_WORKSPACE.iter().any(|system| Path::new(system).starts_with(dir))
+        || NOT_WITHIN.iter().any(|system| dir.starts_with(system))
+}
+
+/// What is no workspace, nor is what contains it: directories that others rely on.
+#[rustfmt::skip]
+pub const NO_WORKSPACE: &[&str] = &[
+    "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/local", "/bin", "/sbin", "/lib", "/etc", "/boot",
+    "/dev", "/home", "/opt", "/run", "/srv", "/tmp", "/var/lib", "/var/log", "/var/spool", "/var/tmp",
+];
+/// No workspace is in these.
+pub const NOT_WITHIN: &[&str] =
+    &["/proc", "/sys", "/dev", "/etc", "/boot", "/usr/bin", "/usr/lib", "/usr/sbin"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_are_their_own_name() {
+        for plain in ["/", "/a", "/a/b c"] {
+            assert!(is_plain(Path::new(plain)), "{plain}");
+        }
+        for other in ["", ".", "a", "/a/..", "/a/./b", "/a//b", "//a", "/a/", "/a/.", "/../a"] {
+            assert!(!is_plain(Path::new(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_contains_a_system_is_of_it() {
+        for dir in ["/", "/usr", "/var", "/etc/alternatives", "/home", "/opt"] {
+            assert!(is_of_the_system(Path::new(dir)), "{dir}");
+        }
+        for dir in ["/home/u", "/srv/www", "/usr/local/lib", "/tmp/x", "/var/lib/x", "/etcetera"] {
+            assert!(!is_of_the_system(Path::new(dir)), "{dir}");
+        }
+    }
+}
