@@ -47,6 +47,8 @@ bitflags! {
         const TRUNCATE = 1 << 14;
         /// ioctl(2) on a device. ABI 5.
         const IOCTL_DEV = 1 << 15;
+        /// Connect or send to a UNIX socket that was made outside of the room. ABI 9.
+        const RESOLVE_UNIX = 1 << 16;
 
         /// Read and run what is there.
         const READ = Self::EXECUTE.bits() | Self::READ_FILE.bits() | Self::READ_DIR.bits();
@@ -60,7 +62,7 @@ bitflags! {
             | Self::MAKE_SYM.bits() | Self::REFER.bits();
         /// The rights that a file, as opposed to a directory, can have.
         const OF_A_FILE = Self::EXECUTE.bits() | Self::WRITE_FILE.bits() | Self::READ_FILE.bits()
-            | Self::TRUNCATE.bits() | Self::IOCTL_DEV.bits();
+            | Self::TRUNCATE.bits() | Self::IOCTL_DEV.bits() | Self::RESOLVE_UNIX.bits();
     }
 }
 
@@ -76,7 +78,12 @@ const SCOPES: u64 = 0b11;
 
 /// The rights that a kernel of this ABI can handle.
 pub fn rights(abi: usize) -> Access {
-    let newer = [(2, Access::REFER), (3, Access::TRUNCATE), (5, Access::IOCTL_DEV)];
+    let newer = [
+        (2, Access::REFER),
+        (3, Access::TRUNCATE),
+        (5, Access::IOCTL_DEV),
+        (9, Access::RESOLVE_UNIX),
+    ];
     newer.iter().filter(|(since, _)| abi < *since).fold(Access::all(), |set, (_, new)| set - *new)
 }
 
@@ -96,17 +103,22 @@ const OPEN_TO_ALL: &CStr = c"/proc/self/timerslack_ns";
 /// was composed: a grant is an inode of the room, and none of its names is a link.
 pub fn apply(room: &mut Room) -> Result<(), Error> {
     let abi = abi(room)?;
-    let handled = rights(abi);
+    // Alone, the sockets are the container's, and who listens there is its matter.
+    let open = if room.is_alone() { Access::RESOLVE_UNIX } else { Access::empty() };
+    let handled = rights(abi) - open;
     let tcp = if no_tcp(room, abi) { TCP } else { 0 };
     let attr: &[u64] = if tcp == 0 { &[handled.bits()] } else { &[handled.bits(), tcp] };
     let ruleset = sys::landlock_create_ruleset(attr).at(c"landlock_create_ruleset(files)")?;
     for (access, path) in room.orders.grants() {
+        let access = access & handled.bits();
+        if access == 0 {
+            continue; // an older kernel refuses an empty rule
+        }
         let parent = match open_grant(room, path) {
             Err(Errno::ENOENT) => continue, // nothing there to grant
             other => other.at_object(c"open", path)?,
         };
-        sys::landlock_add_path(ruleset, parent, access & handled.bits())
-            .at_object(c"landlock_add_rule", path)?;
+        sys::landlock_add_path(ruleset, parent, access).at_object(c"landlock_add_rule", path)?;
         sys::close(parent).at_object(c"close", path)?;
     }
     // The control of the read-back: only Landlock will refuse it.
@@ -183,7 +195,8 @@ mod tests {
         assert_eq!(rights(1).bits(), 0x1fff);
         assert_eq!(rights(2).bits(), 0x3fff);
         assert_eq!(rights(4).bits(), 0x7fff);
-        assert_eq!(rights(5), Access::all());
+        assert_eq!(rights(8), Access::all() - Access::RESOLVE_UNIX);
+        assert_eq!(rights(9), Access::all());
         assert_eq!(rights(99), Access::all());
     }
 

@@ -139,7 +139,7 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::ROOM,     Some(Errno::EACCES),     "you cannot reach it yourself"),
     (Step::PIN,      Some(Errno::ESTALE),     "it was exchanged while the room was made: start again, and see who writes there"),
     (Step::PIN,      Some(Errno::ELOOP),      "it was exchanged for a link while the room was made: start again, and see who writes there"),
-    (Step::PIN,      Some(Errno::EINVAL),     "its file system has no idmapped mounts: run with --uid and --gid of its owner, or give it to 65534"),
+    (Step::PIN,      Some(Errno::EINVAL),     "its file system, or that of a mount below it (--dry-run lists them), has no idmapped mounts: run with --uid and --gid of its owner, or give it to 65534"),
     (Step::PIN,      Some(Errno::EPERM),      "of proc: an outer container masks parts of /proc; of a directory: root without CAP_SYS_ADMIN cannot show it as the agent's, run with --uid and --gid of its owner; `agent-shim doctor` tells which"),
     (Step::PIN,      Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),
     (Step::PIN,      Some(Errno::ENOSYS),     "open_tree and mount_setattr need Linux 5.12"),

@@ -15,7 +15,7 @@ use crate::room::{self, Bind, Kind, Node};
 use crate::source::{NO_WORKSPACE, NOT_WITHIN, Resolver, Source};
 use crate::spec::{Base, Mode, Net, Spec};
 use crate::tree::Asked;
-use crate::{git, sys, tree};
+use crate::{git, sockets, sys, tree};
 
 /// Fills in the plan's nodes, environment and start directory.
 pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
@@ -71,6 +71,9 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     let resolved = tree::resolve(base(spec, plan, &resolver)?, asked, &mounts, links)?;
     plan.nodes = resolved.nodes;
     plan.warnings.extend(resolved.warnings);
+    if !closes_sockets(plan) {
+        plan.warnings.extend(sockets::warnings(&plan.nodes));
+    }
     idmap_writable(plan, workspace.as_ref(), &repository);
     let workspace = workspace.map(|dir| dir.path().to_owned());
     let start = spec.start.clone().or(workspace).unwrap_or_else(|| match spec.base {
@@ -82,6 +85,12 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     plan.start = start_directory(&start)?;
     plan.env = environment(spec, &home)?;
     Ok(())
+}
+
+/// Whether Landlock lets the room connect to the sockets only that were passed: ABI 9.
+fn closes_sockets(plan: &Plan) -> bool {
+    let abi = agent_init::sys::landlock_abi();
+    plan.made().contains(Layers::LANDLOCK) && abi.is_ok_and(|abi| abi >= 9)
 }
 
 /// The filter has numbers, and knows agent-init by its own.

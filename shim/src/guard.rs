@@ -51,26 +51,29 @@ pub fn elsewhere<'a>(
         let under = own.iter().find(|(k, _)| *k == key).map(|(_, kind)| *kind);
         let Some((guard, object)) = guarded(key, kind, under, &all) else { continue };
         let names = mounts.names(&object);
+        let mut is_exposed = false;
         for view in &views {
             for name in &names {
                 let one = (*option, key, guard);
                 match view.meets(name) {
                     Meets::Not => {}
-                    Meets::Shows(rest) => {
+                    Meets::Shows(rest) if view.needs(guard) => {
+                        is_exposed = true;
                         let at = joined(view.key, rest);
-                        if at != *key && view.needs(guard) && nearest(&all, &at) == Some(view.key) {
+                        if at != *key && nearest(&all, &at) == Some(view.key) {
                             more.push((at, (*option, kind.clone())));
-                            if let Kind::Bind(bind) = kind
-                                && bind.source.facts.is_file()
-                                && bind.source.facts.links > 1
-                            {
-                                warnings.push(other_name(option, &path_of(key), "written"));
-                            }
                         }
                     }
+                    Meets::Shows(_) => {}
                     Meets::IsWithin => view.may_be(one, &mut more)?,
                 }
             }
+        }
+        if let Kind::Bind(bind) = kind
+            && is_exposed
+            && bind.source.has_other_names()
+        {
+            warnings.push(other_name(option, &path_of(key), "written"));
         }
     }
     Ok(more)

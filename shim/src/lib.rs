@@ -15,6 +15,7 @@ pub mod room;
 pub mod tree;
 
 pub mod mounts;
+pub mod sockets;
 pub mod source;
 
 pub mod furnish;

@@ -100,7 +100,7 @@ pub fn grant(path: &CStr, kind: &Kind) -> Access {
                 Mode::ReadOnly => Access::READ,
                 Mode::Writable => Access::WRITE,
                 Mode::Devices => Access::WRITE | Access::DEVICES,
-                Mode::Socket => Access::empty(),
+                Mode::Socket => Access::RESOLVE_UNIX,
             };
             if bind.is_dir() { access } else { access & Access::OF_A_FILE }
         }

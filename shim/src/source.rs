@@ -83,6 +83,11 @@ impl Source {
         Source::of(fd, name)
     }
 
+    /// A file that has more than one name: hard links.
+    pub fn has_other_names(&self) -> bool {
+        self.facts.is_file() && self.facts.links > 1
+    }
+
     /// All that is in this file. EFBIG: more than `most` bytes. EOPNOTSUPP: it is not regular. Opened
     /// by what is held, so that nothing takes its place, and never waited for.
     pub fn read(&self, most: u64) -> Result<Vec<u8>, Errno> {
@@ -207,8 +212,11 @@ impl Resolver<'_> {
                 continue;
             }
             let target = next.target()?;
-            if links.len() == MOST_LINKS || is_magic(&next)? {
+            if links.len() == MOST_LINKS {
                 return Err(Errno::ELOOP.into());
+            }
+            if is_magic(&next)? {
+                return Err(Errno::EPERM.into());
             }
             if !self.follow && !here.is_roots_alone(sys::ids().0) {
                 return Err(Refusal::Link(next.path().to_owned()));

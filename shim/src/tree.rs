@@ -355,10 +355,7 @@ fn with_parents(
                 let rest = path_of(key.get(depth..).unwrap_or(&[]));
                 let rest = rest.strip_prefix("/").unwrap_or(&rest);
                 let place = bind.source.beneath(rest).map_err(wrong)?;
-                if matches!(node.kind, Kind::Mask(_))
-                    && place.facts.is_file()
-                    && place.facts.links > 1
-                {
+                if matches!(node.kind, Kind::Mask(_)) && place.has_other_names() {
                     warnings.push(guard::other_name(option, &path, "hidden"));
                 }
                 node = beneath(&place, node).map_err(wrong)?;
