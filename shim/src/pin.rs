@@ -103,7 +103,6 @@ fn bind(bind: &Bind, map: Option<(RawFd, (u32, u32))>, own: bool) -> Result<RawF
     let tree = sys::clone_tree(file, true).at(Step::PIN, "open_tree", path)?;
     if !own {
         sys::close(file).at(Step::PIN, "close", path)?;
-        sys::close(held).at(Step::PIN, "close", path)?; // the parent has it
     }
     let mut attrs = match bind.mode {
         Mode::ReadOnly | Mode::Socket => RDONLY | NOSUID | NODEV,

@@ -30,7 +30,7 @@ fn rights_of_every_abi_are_the_crates() {
         assert_eq!(ours::rights(n + 1).bits(), AccessFs::from_all(abi).bits(), "{abi:?}");
     }
     assert_eq!(Rights::READ.bits(), AccessFs::from_read(ABI::V6).bits());
-    assert_eq!(Rights::OF_A_FILE.bits(), AccessFs::from_file(ABI::V6).bits());
+    assert_eq!(Rights::OF_A_FILE.bits(), AccessFs::from_file(ABI::V9).bits());
 }
 
 /// A directory that is removed at the end.
