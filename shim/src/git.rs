@@ -521,7 +521,9 @@ impl Watch {
     /// A line for each that has appeared. It only asks whether a name is there: by then the shim can open nothing.
     pub fn planted(&self) -> Vec<String> {
         let there = |(path, _): &&(PathBuf, &str)| path.symlink_metadata().is_ok();
-        let line = |(path, why): &(PathBuf, &str)| format!("the run made {path:?}: {why}");
+        let line = |(path, why): &(PathBuf, &str)| {
+            format!("{path:?} has appeared while the room ran: {why}")
+        };
         self.0.iter().filter(there).map(line).collect()
     }
 }

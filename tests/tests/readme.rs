@@ -88,3 +88,19 @@ fn names() -> BTreeSet<String> {
     let entries = fs::read_dir(tree()).unwrap().map(|e| e.unwrap().file_name());
     entries.map(|name| name.to_string_lossy().into_owned()).filter(|n| n != "target").collect()
 }
+
+/// SECURITY.md names tests as `file::test`: each is there.
+#[test] // seen to fail with a name that is not
+fn every_test_that_security_names_is_there() {
+    let page = fs::read_to_string(tree().join("SECURITY.md")).unwrap();
+    let named: Vec<_> = page.split('`').filter_map(|word| word.split_once("::")).collect();
+    assert!(named.len() > 30, "{named:?}");
+    for (file, test) in named {
+        let text =
+            fs::read_to_string(tree().join(format!("tests/tests/{file}.rs"))).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        let at = lines.iter().position(|line| *line == format!("fn {test}() {{"));
+        let is_test = at.is_some_and(|at| lines[at - 1].starts_with("#[test]"));
+        assert!(is_test, "{file}::{test}");
+    }
+}
