@@ -148,11 +148,13 @@ fn workspace(dir: &Path, resolver: &Resolver) -> Result<Source, Failure> {
     if !source.facts.is_dir() {
         return Err(wrong(Errno::ENOTDIR));
     }
-    // `/` and whatever else contains or is a directory of the system.
+    // `/` and whatever else contains or is a directory of the system, which may be a link itself, or
+    // lie in one.
     let of_the_system = |system: &&str| {
-        let real = Source::following_links(Path::new(system));
-        let real = real.as_ref().map_or(Path::new(system), Source::path);
-        real.starts_with(source.path())
+        let system = Path::new(system);
+        let is_moved = Source::is_link(system) || system.parent().is_some_and(Source::is_link);
+        let real = is_moved.then(|| Source::following_links(system).ok()).flatten();
+        real.as_ref().map_or(system, Source::path).starts_with(source.path())
     };
     let within = |system: &&str| source.path().starts_with(system);
     if NO_WORKSPACE.iter().any(of_the_system) || NOT_WITHIN.iter().any(within) {

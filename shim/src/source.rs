@@ -83,6 +83,11 @@ impl Source {
         Source::of(fd, name)
     }
 
+    /// Whether a path of the system's own is a link.
+    pub fn is_link(path: &Path) -> bool {
+        text(path.as_os_str()).is_ok_and(|path| sys::link_target(None, &path).is_ok())
+    }
+
     /// A file that has more than one name: hard links.
     pub fn has_other_names(&self) -> bool {
         self.facts.is_file() && self.facts.links > 1
