@@ -32,6 +32,7 @@ pub mod image;
 pub mod ns;
 
 pub mod foreign;
+pub mod git_index;
 pub mod program;
 
 pub mod child;
