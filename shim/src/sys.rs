@@ -176,6 +176,29 @@ pub fn open_no_links_beneath(path: &CStr) -> Result<RawFd, Errno> {
     open_how(path, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH)
 }
 
+/// openat2(2), O_PATH, of one name in `dir`: a symbolic link is opened itself.
+pub fn open_itself(dir: BorrowedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let how = [u64::from(flags.cast_unsigned()), 0, RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS];
+    let (at, size) = (how.as_ptr(), size_of_val(&how));
+    // SAFETY: the kernel reads a NUL-terminated string and `size` bytes of `how`.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), name.as_ptr(), at, size)
+    })?;
+    owned(i32::try_from(fd).map_err(|_| Errno::EINVAL)?)
+}
+
+/// readlinkat(2) of a symbolic link that is open itself. ENAMETOOLONG: it may have been cut.
+pub fn link_target(link: BorrowedFd) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0u8; 4096];
+    let (fd, to, most) = (link.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len());
+    // SAFETY: the kernel reads an empty string and writes at most `most` bytes.
+    let len = check(unsafe { libc::readlinkat(fd, c"".as_ptr(), to, most) as i64 })?;
+    let len = usize::try_from(len).ok().filter(|len| *len < most).ok_or(Errno::ENAMETOOLONG)?;
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
 fn open_how(path: &CStr, resolve: u64) -> Result<RawFd, Errno> {
     // struct open_how: flags, mode, resolve.
     let how = [u64::from((libc::O_PATH | libc::O_CLOEXEC).cast_unsigned()), 0, resolve];
