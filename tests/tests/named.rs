@@ -219,6 +219,7 @@ fn a_file_system_that_does_not_answer_is_not_waited_for() {
 /// The other commands read by the same reader.
 #[test] // seen to fail with `foreign`, which followed links and took FIFOs
 fn filters_and_baselines_are_no_links_and_no_fifos() {
+    let _alone = alone();
     let scratch = Scratch::new();
     scratch.file("f", "x");
     symlink("f", scratch.at("link")).unwrap();
