@@ -272,7 +272,7 @@ mod tests {
         file(path.as_os_str(), 10, soon())
     }
 
-    #[test] // seen to fail with open(2) of the path, and without `EFBIG` in either place
+    #[test] // seen to fail with open(2) of the path, and without `EFBIG` by the count
     fn a_regular_file_is_read_and_nothing_else() {
         let dir = Dir::new("bounded");
         for (content, wanted) in
