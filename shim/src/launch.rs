@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use agent_init::caps::SETPCAP;
@@ -199,8 +200,23 @@ fn died(child: &mut Child) -> Failure {
     Failure::not_in_force(Step::REPORT, how)
 }
 
-/// The caller's umask. umask(2) would change it to tell it, and other threads may be making files.
+static UMASK: OnceLock<u32> = OnceLock::new();
+
+/// Asks for the caller's umask by the call that changes it, for a moment: to be done while there is one thread. It
+/// takes a hundredth of the time of /proc, where it is looked for otherwise.
+pub fn ask_umask() {
+    UMASK.get_or_init(|| {
+        let umask = sys::umask(0o777);
+        sys::umask(umask);
+        umask
+    });
+}
+
+/// The caller's umask. Other threads of a library's caller may be making files: it is not changed.
 fn umask() -> Result<u32, Failure> {
+    if let Some(umask) = UMASK.get() {
+        return Ok(*umask);
+    }
     let mut status = Status::EMPTY;
     let fd = sys::open(c"/proc/self/status", libc::O_RDONLY).map(sys::own);
     let fd = fd.at(Step::ORDERS, "open", "/proc/self/status")?;

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use agent_shim::cli::{self, Command};
 use agent_shim::error::{Failure, HARNESS};
 use agent_shim::report::text::one_line;
-use agent_shim::{bounded, cmd, sys, verbose};
+use agent_shim::{bounded, cmd, launch, sys, verbose};
 
 fn main() -> ExitCode {
     bounded::begin();
+    launch::ask_umask();
     let command = match cli::parse(std::env::args_os().skip(1)).and_then(Command::read) {
         Ok(command) => command,
         Err(cli::Wrong { line, hint, status_fd }) => {

@@ -9,8 +9,9 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agent_shim::Sandbox;
 use agent_tests::run::LIMIT;
-use agent_tests::{Output, Scratch, alone, bins, is_root, run, run_for, shim, skip};
+use agent_tests::{Output, Scratch, alone, bins, is_root, room, run, run_for, shim, skip};
 
 /// What a wait of 300 ms takes at most, on a busy machine too.
 const AT_ONCE: Duration = Duration::from_secs(4);
@@ -259,6 +260,9 @@ fn the_umask_is_the_callers() {
             "{output:?}"
         );
     }
+    // Through the library, which may not change it even for a moment.
+    let ours = run(Command::new("sh").args(["-c", "umask"])).stdout;
+    assert_eq!(room(Sandbox::new("sh").args(["-c", "umask"])).unwrap().ok(), ours);
     // What the shim makes in the room is what it was.
     for umask in ["022", "077"] {
         let line = format!(
