@@ -148,7 +148,8 @@ pub fn open_named(path: &OsStr) -> Result<OwnedFd, Errno> {
 /// Where the links of `path` lead: what can be named in its place.
 pub fn leads_to(path: &OsStr) -> Option<PathBuf> {
     let end = sys::open(&c_string(path.as_bytes()).ok()?, libc::O_PATH).map(sys::own).ok()?;
-    std::fs::read_link(format!("/proc/self/fd/{}", end.as_raw_fd())).ok()
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", end.as_raw_fd())).ok()?;
+    link.is_absolute().then_some(link) // a pipe has no path
 }
 
 /// A component at a time.

@@ -107,7 +107,7 @@ fn a_link_of_roots_is_followed_for_an_ordinary_user() {
     assert!(text.contains(&format!("PRETTY_NAME=\"{}\"", run(&mut shim(&args)).ok().trim_end())));
 }
 
-#[test] // seen to fail with lines taken as they are, and with the file read last
+#[test] // seen to fail with lines taken as they are
 fn an_env_file_is_what_a_shell_has() {
     let _alone = alone();
     let scratch = Scratch::new();
@@ -140,7 +140,7 @@ fn an_env_file_is_what_a_shell_has() {
 }
 
 /// What the caller hands over by its number is the caller's: process substitution.
-#[test] // seen to fail with FIFOs refused whatever names them
+#[test] // seen to fail without `number_of`
 fn a_pipe_is_read_by_its_descriptor() {
     let alone = alone();
     let scratch = Scratch::new();
@@ -160,7 +160,7 @@ fn a_pipe_is_read_by_its_descriptor() {
 }
 
 /// `--timeout` is for what is read too, wherever it stands among the options; and it counts from the start.
-#[test] // seen to hang with `deadline` None, and to take 5 s with the time counted from clone3
+#[test] // seen to hang with std::fs::read, and to take 5 s with the time counted from clone3
 fn what_does_not_end_is_not_waited_for() {
     let alone = alone();
     let scratch = Scratch::new();

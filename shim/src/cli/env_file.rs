@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    #[test] // each seen to fail with its check taken out
+    #[test] // seen to fail without the checks of `$`, of `~`, and of a second word
     fn what_a_shell_would_do_more_with_is_an_error() {
         let rows: &[(&str, &str)] = &[
             ("A", "--env NAME"),
