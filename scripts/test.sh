@@ -4,7 +4,8 @@
 #   --quick  fewer rounds of the measurements; nothing is left out
 #   --list   only name the steps
 # As root it installs with apt what is missing, and runs the tests a second time as uid 65534. What cannot be run
-# here is a SKIP with its reason, and counted. The last line: N passed, M failed, K skipped.
+# here is a SKIP with its reason, and counted. A step after which a device of the host has another owner or mode has
+# failed. The last line: N passed, M failed, K skipped.
 # needs: sh, cargo with rustfmt and clippy; apt where something is missing. Writes to target/ and a directory in /tmp.
 set -u
 LC_ALL=C; export LC_ALL
@@ -278,18 +279,26 @@ count_tests() {
     done <"$scratch/counts"
 }
 
+# Owner, group and mode of what is in /dev: a sandbox that root starts may change the host's own.
+devices() { stat -c '%n %u:%g %a' /dev/*; }
+
 run_step() {
     name=$1
     echo "== $name"
     log=$scratch/log
     begun=$(date +%s)
     function=step_$(echo "$name" | tr - _)
+    devices >"$scratch/devices" 2>&1
     (set -e; "$function") >"$log" 2>&1 </dev/null
     status=$?
     seconds=$(($(date +%s) - begun))
     result=passed
     [ $status = 0 ] || result="FAILED ($status)"
     [ $status != $SKIP ] || result="skipped: $(tail -n 1 "$log")"
+    if ! devices 2>&1 | diff "$scratch/devices" - >"$scratch/changed"; then
+        result='FAILED (devices of the host have changed)'
+        { echo 'devices of the host, before (<) and after (>):'; cat "$scratch/changed"; } >>"$log"
+    fi
     case $name:$result in
         *:FAILED*) cat "$log" ;;
         matrix-root:* | matrix-user:* | compare:* | bench:* | sizes:* | tools:*) cat "$log" ;;

@@ -10,7 +10,7 @@
 //! | 0 | [`MAGIC`] |
 //! | 1 | size of the block in bytes, a multiple of 8 |
 //! | 2 | layers to put in force |
-//! | 3 | [`Flags`] |
+//! | 3 | [`Flags`]; from bit 32 on the umask |
 //! | 4 | layers whose `apply` is left out, for tests: the read-back must then refuse |
 //! | 5..12 | the host's namespace inodes, in the order of `NAMESPACES` |
 //! | 12 | grace: milliseconds from SIGTERM to SIGKILL for what the agent leaves; 0: SIGKILL at once |
@@ -27,13 +27,15 @@ use crate::layers::Layers;
 use crate::sys;
 
 /// First word: the version of this layout, in the last byte.
-pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor3");
+pub const MAGIC: u64 = u64::from_be_bytes(*b"agentor4");
 /// Words before the tables.
 pub const HEADER: usize = 20;
 /// The word that holds the grace.
 pub const GRACE: usize = 12;
 /// The first of the counts.
 pub const COUNTS: usize = 13;
+/// The word that holds the flags, and from this bit on the umask.
+const FLAGS: (usize, u32) = (3, 32);
 /// The descriptor that init finds the orders at.
 pub const ORDERS_FD: i32 = 3;
 /// The descriptor that init reports a failed step on; it closes when the agent was started.
@@ -134,6 +136,14 @@ fn tables(words: &[u64]) -> Option<Tables> {
     })
 }
 
+/// Adds the agent's umask to a block that is being written.
+pub fn set_umask(words: &mut [u64], umask: u32) {
+    let (word, begin) = FLAGS;
+    if let Some(word) = words.get_mut(word) {
+        *word |= u64::from(umask & 0o777) << begin;
+    }
+}
+
 impl<'a> Orders<'a> {
     /// Maps the block behind [`ORDERS_FD`], closes the descriptor, checks the block.
     pub fn receive() -> Result<Orders<'static>, Error> {
@@ -183,7 +193,14 @@ impl<'a> Orders<'a> {
     /// Variations of this launch.
     #[inline(never)]
     pub fn flags(&self) -> Flags {
-        Flags::from_bits_retain(self.word(3))
+        let (word, end) = FLAGS;
+        Flags::from_bits_retain(self.word(word) & ((1 << end) - 1))
+    }
+
+    /// The agent's umask, nine bits; alone, the container's is kept.
+    pub fn umask(&self) -> u32 {
+        let (word, begin) = FLAGS;
+        u32::try_from(self.word(word) >> begin & 0o777).unwrap_or(0o777)
     }
 
     /// Layers whose `apply` is left out. They are still read back, so this can only refuse.

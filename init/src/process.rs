@@ -124,12 +124,12 @@ pub fn apply_session(room: &mut Room) -> Result<(), Error> {
     sys::set_default_action(libc::SIGCHLD).at(c"rt_sigaction(SIGCHLD)")?;
     if !room.is_alone() {
         sys::setsid().at(c"setsid")?;
-        sys::umask(0o022);
+        sys::umask(room.orders.umask());
     }
     Ok(())
 }
 
-/// Leader of its session, and every signal that can be is blocked (SIGKILL, SIGSTOP cannot).
+/// Leader of its session, with the caller's umask, and every signal that can be is blocked (SIGKILL, SIGSTOP cannot).
 pub fn verify_session(room: &mut Room) -> Result<(), Error> {
     let alone = room.is_alone();
     if !alone && sys::getsid() != Ok(sys::getpid()) {
@@ -140,7 +140,7 @@ pub fn verify_session(room: &mut Room) -> Result<(), Error> {
     let ignored = status.hex("SigIgn").unwrap_or(ALL_SIGNALS);
     if status.hex("SigBlk") != Some(ALL_SIGNALS & !unblockable)
         || ignored & 1 << (libc::SIGCHLD - 1) != 0
-        || !alone && status.octal("Umask") != Some(0o022)
+        || !alone && status.octal("Umask") != Some(room.orders.umask().into())
     {
         return Err(Error::not_in_force(c"SigBlk, SigIgn, Umask"));
     }

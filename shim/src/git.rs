@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use agent_init::error::{Errno, Step};
 
 use crate::error::Failure;
+use crate::git_index::{self, Bad};
 use crate::source::{Resolver, Source};
 use crate::spec::Mode;
 
@@ -207,11 +208,16 @@ impl RepoMounts<'_> {
     fn submodules(&mut self, tree: &Source, dir: &Source, common: &Source) -> Result<(), Failure> {
         let index = text_of(dir, "index", MOST_OF_AN_INDEX);
         let sha256 = text_of(common, "config", MOST).is_ok_and(|text| holds(&text, b"sha256"));
-        let names = index.ok().and_then(|index| gitlinks(&index, if sha256 { 32 } else { 20 }));
-        let Some(names) = names else {
-            let path = dir.path().join("index");
-            self.warnings.push(format!("{path:?} cannot be read: its submodules are not guarded"));
-            return Ok(());
+        let hash = if sha256 { 32 } else { 20 };
+        let names = match index.map(|index| git_index::gitlinks(&index, hash)) {
+            Ok(Ok(names)) => names,
+            Ok(Err(Bad::TooMany)) => return Err(refused(&dir.path().join("index"), Errno::E2BIG)),
+            Ok(Err(_)) | Err(_) => {
+                let path = dir.path().join("index");
+                self.warnings
+                    .push(format!("{path:?} cannot be read: its submodules are not guarded"));
+                return Ok(());
+            }
         };
         for name in names {
             // git does not go where a link leads to either.
@@ -308,7 +314,7 @@ fn entry(dir: &Source, name: &str) -> Result<Option<Source>, Failure> {
 }
 
 /// All of a regular file in `dir`; nothing, where none is there.
-fn text_of(dir: &Source, name: &str, most: u64) -> Result<Vec<u8>, Errno> {
+fn text_of(dir: &Source, name: &str, most: usize) -> Result<Vec<u8>, Errno> {
     match dir.find(name)? {
         Some(file) => file.read(most),
         None => Ok(Vec::new()),
@@ -442,70 +448,14 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
 }
 
 /// Most of a config or `.git` file, and of an index, that is read, in bytes.
-const MOST: u64 = 1 << 20;
-const MOST_OF_AN_INDEX: u64 = 64 << 20;
+const MOST: usize = 1 << 20;
+const MOST_OF_AN_INDEX: usize = 64 << 20;
 
 /// Most files beside hooks that are looked at.
 const MOST_HOOKS: usize = 4096;
 
 /// Each is a mount, with one for each directory above it, and a descriptor for each of these.
 const MOST_SUBMODULES: usize = 64;
-
-/// The names in an index that are commits of other repositories: gitformat-index(5), versions 2 to 4. `None`: it is
-/// no index, is cut off, or leads to another one. An empty one has none.
-fn gitlinks(index: &[u8], hash: usize) -> Option<Vec<Vec<u8>>> {
-    const GITLINK: u32 = 0o160_000;
-    if index.is_empty() {
-        return Some(Vec::new());
-    }
-    let version = word(index, 4).filter(|v| index.starts_with(b"DIRC") && (2..=4).contains(v))?;
-    let (mut rest, mut name, mut found) = (index.get(12..)?, Vec::new(), Vec::new());
-    for _ in 0..word(index, 8)? {
-        let mode = word(rest, 24)?;
-        // Ten words, the hash, two bytes of flags; with the bit "extended", two more.
-        let more = version > 2 && rest.get(40 + hash)? & 0x40 != 0;
-        let head = 40 + hash + if more { 4 } else { 2 };
-        let (kept, used) = match version {
-            4 => varint(rest.get(head..)?)
-                .and_then(|(cut, n)| Some((name.len().checked_sub(cut)?, n)))?,
-            _ => (0, 0),
-        };
-        let text = rest.get(head + used..)?;
-        let text = text.get(..text.iter().position(|b| *b == 0)?)?;
-        name.truncate(kept);
-        name.extend_from_slice(text);
-        let end = head + used + text.len() + 1;
-        rest = rest.get(if version == 4 { end } else { end.next_multiple_of(8) }..)?;
-        if mode & 0o170_000 == GITLINK {
-            found.push(name.clone());
-        }
-    }
-    // Extensions: name, length, content. "link": the rest of the entries is in another file.
-    while rest.len() > hash {
-        if rest.starts_with(b"link") {
-            return None;
-        }
-        rest = rest.get(8 + usize::try_from(word(rest, 4)?).ok()?..)?;
-    }
-    Some(found)
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
-}
-
-/// A number of 7 bits a byte, most significant first, and its length; each but the last is one more.
-fn varint(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut value: usize = 0;
-    for (n, byte) in bytes.iter().enumerate().take(5) {
-        value = value << 7 | usize::from(byte & 0x7f);
-        if byte & 0x80 == 0 {
-            return Some((value, n + 1));
-        }
-        value += 1;
-    }
-    None
-}
 
 /// What was not there before a run and makes git run what the agent wrote, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -525,26 +475,5 @@ impl Watch {
             format!("{path:?} has appeared while the room ran: {why}")
         };
         self.0.iter().filter(there).map(line).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_in_an_index_of_version_4() {
-        assert_eq!(varint(&[5]), Some((5, 1)));
-        assert_eq!(varint(&[0x80, 0]), Some((128, 2)));
-        assert_eq!(varint(&[0x81, 0x7f, 9]), Some((383, 2)));
-        assert_eq!((varint(&[0x80]), varint(&[0xff; 9])), (None, None));
-    }
-
-    #[test]
-    fn an_index_that_is_none() {
-        for bad in [&b"x"[..], b"DIRC", b"DIRC\0\0\0\x02\0\0\0\x01", b"DIRC\0\0\0\x05\0\0\0\0"] {
-            assert_eq!(gitlinks(bad, 20), None);
-        }
-        assert_eq!(gitlinks(b"DIRC\0\0\0\x02\0\0\0\0", 20), Some(vec![]));
     }
 }

@@ -63,7 +63,7 @@ struct Ready {
     argv: Words,
     environment: Words,
     own_mounts: bool,
-    null: OwnedFd,
+    stdin: OwnedFd,
     stdout: OwnedFd,
     stderr: OwnedFd,
     held: OwnedFd,
@@ -105,8 +105,8 @@ pub struct Ended {
 }
 
 /// Runs `script` by `/bin/sh -c` with `args` as `$0 $1 …`, the caller's environment and directory,
-/// nothing to read, and no terminal. `own_mounts`: in a mount namespace of its own, from which no
-/// mount comes back.
+/// pipes for all three streams, the first of them at its end, and no terminal. `own_mounts`: in a
+/// mount namespace of its own, from which no mount comes back.
 pub fn start(script: Vec<u8>, args: Vec<Vec<u8>>, own_mounts: bool) -> Result<Kept, Failure> {
     let pipe = || sys::pipe().at(Step::PROBE, "pipe2", "the launcher");
     let (stdout, stdout_end) = pipe()?;
@@ -117,11 +117,7 @@ pub fn start(script: Vec<u8>, args: Vec<Vec<u8>>, own_mounts: bool) -> Result<Ke
         argv: words([b"sh".to_vec(), b"-c".to_vec(), script].into_iter().chain(args))?,
         environment: words(environment())?,
         own_mounts,
-        null: sys::own(sys::open(c"/dev/null", libc::O_RDWR).at(
-            Step::PROBE,
-            "open",
-            "/dev/null",
-        )?),
+        stdin: pipe()?.0, // no device of the host: as root, runsc gives its streams another owner
         stdout: stdout_end,
         stderr: stderr_end,
         held,
@@ -428,7 +424,7 @@ fn become_program(ready: &Ready) -> ! {
 
 /// The error is what failed.
 fn prepare(ready: &Ready) -> Result<(), &'static str> {
-    for (from, to) in [(&ready.stderr, 2), (&ready.stdout, 1), (&ready.null, 0)] {
+    for (from, to) in [(&ready.stderr, 2), (&ready.stdout, 1), (&ready.stdin, 0)] {
         sys::dup_to(from.as_raw_fd(), to).map_err(|_| "dup2")?;
     }
     agent_init::sys::close_range(3, -1).map_err(|_| "close_range")?;

@@ -14,13 +14,15 @@
 use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use agent_init::caps::SETPCAP;
 use agent_init::error::{Errno, RECORD, Step};
 use agent_init::layers::{LAYERS, Layers};
-use agent_init::orders::{END_FD, ORDERS_FD, PROGRAM_FD, REPORT_FD, SHIM_FD};
+use agent_init::orders::{END_FD, ORDERS_FD, PROGRAM_FD, REPORT_FD, SHIM_FD, set_umask};
 use agent_init::report::READY;
+use agent_init::status::Status;
 use agent_init::sys::{CapSets, record_bytes, record_from};
 
 use crate::cgroup::Group;
@@ -111,6 +113,8 @@ pub fn launch(
         }
         None => (None, None),
     };
+    let mut orders = plan.orders(&namespaces, &in_force.rlimits);
+    set_umask(&mut orders, umask()?);
     let ready = Ready {
         plan,
         outer: Maps::outer(plan),
@@ -125,7 +129,7 @@ pub fn launch(
             .iter()
             .map(|(fd, _)| High::of(fd.as_fd(), last))
             .collect::<Result<_, _>>()?,
-        orders: sealed_orders(&plan.orders(&namespaces, &in_force.rlimits), last)?,
+        orders: sealed_orders(&orders, last)?,
         report: high(report_end, last)?,
         shim: high(sys::pidfd_of_self().at(Step::DEATH, "pidfd_open", "agent-shim")?, last)?,
         end: high(record_end, last)?,
@@ -194,6 +198,32 @@ fn died(child: &mut Child) -> Failure {
         return Failure::new(Step::LIMITS, hit.by, what, Errno::ENOMEM);
     }
     Failure::not_in_force(Step::REPORT, how)
+}
+
+static UMASK: OnceLock<u32> = OnceLock::new();
+
+/// Asks for the caller's umask by the call that changes it, for a moment: to be done while there is one thread. It
+/// takes a hundredth of the time of /proc, where it is looked for otherwise.
+pub fn ask_umask() {
+    UMASK.get_or_init(|| {
+        let umask = sys::umask(0o777);
+        sys::umask(umask);
+        umask
+    });
+}
+
+/// The caller's umask. Other threads of a library's caller may be making files: it is not changed.
+fn umask() -> Result<u32, Failure> {
+    if let Some(umask) = UMASK.get() {
+        return Ok(*umask);
+    }
+    let mut status = Status::EMPTY;
+    let fd = sys::open(c"/proc/self/status", libc::O_RDONLY).map(sys::own);
+    let fd = fd.at(Step::ORDERS, "open", "/proc/self/status")?;
+    let read = status.read(|to| sys::read(fd.as_raw_fd(), to));
+    read.at(Step::ORDERS, "read", "/proc/self/status")?;
+    let umask = status.octal("Umask").and_then(|mask| u32::try_from(mask).ok());
+    umask.ok_or(Errno::ENOENT).at(Step::ORDERS, "read", "Umask of /proc/self/status")
 }
 
 /// The block of orders, in a sealed memfd.

@@ -36,12 +36,12 @@ pub mod idmap;
 pub mod image;
 pub mod ns;
 
-pub mod foreign;
+pub mod git_index;
 pub mod program;
 
 pub mod child;
 
-pub mod content;
+pub mod bounded;
 pub mod stdio;
 pub mod tty;
 

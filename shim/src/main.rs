@@ -6,14 +6,19 @@ use std::process::ExitCode;
 use agent_shim::cli::{self, Command};
 use agent_shim::error::{Failure, HARNESS};
 use agent_shim::report::text::one_line;
-use agent_shim::{cmd, sys, verbose};
+use agent_shim::{bounded, cmd, launch, sys, verbose};
 
 fn main() -> ExitCode {
-    let command = match cli::parse(std::env::args_os().skip(1)) {
+    bounded::begin();
+    launch::ask_umask();
+    let command = match cli::parse(std::env::args_os().skip(1)).and_then(Command::read) {
         Ok(command) => command,
-        Err(cli::Wrong { line, status_fd }) => {
+        Err(cli::Wrong { line, hint, status_fd }) => {
             let line = one_line(&line);
             let _nobody_reads = writeln!(std::io::stderr(), "agent-shim: {line}");
+            if !hint.is_empty() {
+                let _nobody_reads = writeln!(std::io::stderr(), "hint: {}", one_line(&hint));
+            }
             if let Some(fd) = status_fd {
                 cmd::run::wrong(fd, &line);
             }

@@ -8,17 +8,16 @@
 //! Rooms of root write what is root's too: of those, only the directories of the system count.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_init::error::{Errno, Step};
 
-use crate::error::{Failure, errno_of};
+use crate::bounded;
+use crate::error::Failure;
 use crate::mounts::{Mounts, Point};
 use crate::sys::{self, Facts};
 
@@ -93,16 +92,9 @@ impl Source {
         self.facts.is_file() && self.facts.links > 1
     }
 
-    /// All that is in this file. EFBIG: more than `most` bytes. EOPNOTSUPP: it is not regular. Opened
-    /// by what is held, so that nothing takes its place, and never waited for.
-    pub fn read(&self, most: u64) -> Result<Vec<u8>, Errno> {
-        if !self.facts.is_file() {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        let fd = sys::open_again(self.as_fd(), libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)?;
-        let mut bytes = Vec::new();
-        File::from(fd).take(most + 1).read_to_end(&mut bytes).map_err(|e| errno_of(&e))?;
-        if bytes.len() as u64 > most { Err(Errno::EFBIG) } else { Ok(bytes) }
+    /// All that is in this file, within bounds: see [`bounded::opened`].
+    pub fn read(&self, most: usize) -> Result<Vec<u8>, Errno> {
+        bounded::opened(self.as_fd(), most, Instant::now().checked_add(bounded::PATIENCE))
     }
 
     fn of(fd: OwnedFd, path: CString) -> Result<Source, Errno> {
@@ -165,9 +157,9 @@ impl Resolver<'_> {
         if let Some(point) = self.waiting(path) {
             self.try_out(path).map_err(|errno| wrong(errno).hinting(waited(point)))?;
         }
-        let source = self.walk(path).map_err(|refusal| match refusal {
+        let source = walk(path, self.follow).map_err(|refusal| match refusal {
             Refusal::Call(errno) => wrong(errno),
-            Refusal::Link(link) => wrong(Errno::ELOOP).hinting(self.other_way(&link, path)),
+            Refusal::Link(link) => wrong(Errno::ELOOP).hinting(other_way(&link, path)),
         })?;
         if source.facts.links == 0 {
             return Err(wrong(Errno::ENOENT).hinting(
@@ -178,74 +170,6 @@ impl Resolver<'_> {
         match sys::file_system_of(source.as_fd()).map_err(wrong)? {
             PROC_SUPER_MAGIC => Err(wrong(Errno::EPERM)),
             _ => Ok(source),
-        }
-    }
-
-    /// One openat2 where no link is on the way, which is what most paths are.
-    fn walk(&self, path: &Path) -> Result<Source, Refusal> {
-        let given = text(path.as_os_str())?;
-        match sys::open_no_links(&given).map(sys::own) {
-            Ok(fd) => {
-                let name = if is_plain(path) { given } else { name_of(fd.as_fd())? };
-                Ok(Source::of(fd, name)?)
-            }
-            Err(Errno::ELOOP) => self.by_links(path),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-
-    /// Name by name.
-    fn by_links(&self, path: &Path) -> Result<Source, Refusal> {
-        let start = |path: &Path| {
-            let fd = sys::open_name(None, if path.is_absolute() { c"/" } else { c"." })?;
-            let name = name_of(fd.as_fd())?;
-            Source::of(fd, name)
-        };
-        let mut here = start(path)?;
-        let mut rest: Vec<OsString> = names(path);
-        let mut links = Vec::new();
-        while let Some(name) = rest.pop() {
-            let fd = sys::open_name(Some(here.as_fd()), &text(&name)?)?;
-            if name == ".." {
-                let name = name_of(fd.as_fd())?;
-                here = Source::of(fd, name)?;
-                continue;
-            }
-            let next = Source::of(fd, text(here.path().join(&name).as_os_str())?)?;
-            if !next.facts.is_link() {
-                here = next;
-                continue;
-            }
-            let target = next.target()?;
-            if links.len() == MOST_LINKS {
-                return Err(Errno::ELOOP.into());
-            }
-            if is_magic(&next)? {
-                return Err(Errno::EPERM.into());
-            }
-            if !self.follow && !here.is_roots_alone(sys::ids().0) {
-                return Err(Refusal::Link(next.path().to_owned()));
-            }
-            if target.is_absolute() {
-                here = start(&target)?;
-            }
-            rest.extend(names(&target));
-            links.push((next.path().to_owned(), target));
-        }
-        // What was put together from names is what the kernel says, or somebody exchanges them.
-        here.path = name_of(here.as_fd())?;
-        Ok(Source { links, ..here })
-    }
-
-    /// For a hint: where a refused link is, and the path that has none.
-    fn other_way(&self, link: &Path, path: &Path) -> String {
-        let link = shown(link);
-        match (Resolver { follow: true, ..*self }).walk(path) {
-            Ok(source) => format!(
-                "{link} is a symbolic link that an agent may have made: name {}, or follow links of all directories with --follow-links",
-                shown(source.path())
-            ),
-            Err(_) => format!("{link} is a symbolic link that leads nowhere"),
         }
     }
 
@@ -260,8 +184,8 @@ impl Resolver<'_> {
     fn try_out(&self, path: &Path) -> Result<(), Errno> {
         let side = sys::clone_unheard()?;
         let sys::Side::Parent(_, pidfd) = side else {
-            let opened =
-                self.walk(path).is_ok_and(|source| sys::file_system_of(source.as_fd()).is_ok());
+            let opened = walk(path, self.follow)
+                .is_ok_and(|source| sys::file_system_of(source.as_fd()).is_ok());
             sys::exit_now(i32::from(!opened))
         };
         let ms = i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX);
@@ -275,6 +199,87 @@ impl Resolver<'_> {
             sys::wait(pidfd.as_fd())?;
         }
         Err(ETIMEDOUT)
+    }
+}
+
+/// Where the links of `path` lead: what can be named in its place.
+pub fn leads_to(path: &Path) -> Option<PathBuf> {
+    walk(path, true).ok().map(|source| source.path().to_owned())
+}
+
+/// What is at `path`, open. ELOOP: a link is on the way that may be an agent's; `follow`: any is followed.
+pub fn at(path: &Path, follow: bool) -> Result<Source, Errno> {
+    walk(path, follow).map_err(|refusal| match refusal {
+        Refusal::Call(errno) => errno,
+        Refusal::Link(_) => Errno::ELOOP,
+    })
+}
+
+/// One openat2 where no link is on the way, which is what most paths are.
+fn walk(path: &Path, follow: bool) -> Result<Source, Refusal> {
+    let given = text(path.as_os_str())?;
+    match sys::open_no_links(&given).map(sys::own) {
+        Ok(fd) => {
+            let name = if is_plain(path) { given } else { name_of(fd.as_fd())? };
+            Ok(Source::of(fd, name)?)
+        }
+        Err(Errno::ELOOP) => by_links(path, follow),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Name by name.
+fn by_links(path: &Path, follow: bool) -> Result<Source, Refusal> {
+    let start = |path: &Path| {
+        let fd = sys::open_name(None, if path.is_absolute() { c"/" } else { c"." })?;
+        let name = name_of(fd.as_fd())?;
+        Source::of(fd, name)
+    };
+    let mut here = start(path)?;
+    let mut rest: Vec<OsString> = names(path);
+    let mut links = Vec::new();
+    while let Some(name) = rest.pop() {
+        let fd = sys::open_name(Some(here.as_fd()), &text(&name)?)?;
+        if name == ".." {
+            let name = name_of(fd.as_fd())?;
+            here = Source::of(fd, name)?;
+            continue;
+        }
+        let next = Source::of(fd, text(here.path().join(&name).as_os_str())?)?;
+        if !next.facts.is_link() {
+            here = next;
+            continue;
+        }
+        let target = next.target()?;
+        if links.len() == MOST_LINKS {
+            return Err(Errno::ELOOP.into());
+        }
+        if is_magic(&next)? {
+            return Err(Errno::EPERM.into());
+        }
+        if !follow && !here.is_roots_alone(sys::ids().0) {
+            return Err(Refusal::Link(next.path().to_owned()));
+        }
+        if target.is_absolute() {
+            here = start(&target)?;
+        }
+        rest.extend(names(&target));
+        links.push((next.path().to_owned(), target));
+    }
+    // What was put together from names is what the kernel says, or somebody exchanges them.
+    here.path = name_of(here.as_fd())?;
+    Ok(Source { links, ..here })
+}
+
+/// For a hint: where a refused link is, and the path that has none.
+fn other_way(link: &Path, path: &Path) -> String {
+    let link = shown(link);
+    match leads_to(path) {
+        Some(real) => format!(
+            "{link} is a symbolic link that an agent may have made: name {}, or follow links of all directories with --follow-links",
+            shown(&real)
+        ),
+        None => format!("{link} is a symbolic link that leads nowhere"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use agent_init::error::{Errno, Step};
 use agent_init::reap::FORWARDED;
 
+use crate::bounded;
 use crate::child::Child;
 use crate::error::{At, Failure};
 use crate::limits::{Hit, Limits, Resource};
@@ -158,7 +159,7 @@ impl<'a> Supervisor<'a> {
         let timeout = limits.duration(Resource::WallTime);
         Supervisor {
             has_terminal: child.terminal.is_some(),
-            timeout: timeout.and_then(|time| child.since().checked_add(time)),
+            timeout: timeout.and_then(|time| begun(child).checked_add(time)),
             child,
             signals,
             output: streams.allowance.left,
@@ -264,7 +265,7 @@ impl<'a> Supervisor<'a> {
             return Ok(());
         }
         if self.timeout.is_some_and(|at| at <= now) {
-            let since = self.child.since();
+            let since = begun(self.child);
             let time = self.timeout.take().map(|at| at.saturating_duration_since(since));
             self.cause = self.cause.or(Some(Cause::Timeout));
             self.hit(Resource::WallTime, time.and_then(|t| u64::try_from(t.as_millis()).ok()));
@@ -375,6 +376,11 @@ impl<'a> Supervisor<'a> {
         }
         Ok(())
     }
+}
+
+/// What the wall time counts from: the start of agent-shim; in a library, of the room.
+fn begun(child: &Child) -> Instant {
+    bounded::start().unwrap_or(child.since())
 }
 
 /// They end a shim that only waits for a reader.

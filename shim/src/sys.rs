@@ -333,10 +333,10 @@ pub fn symlink(target: &CStr, path: &CStr) -> Result<(), Errno> {
     check_int(unsafe { libc::symlink(target.as_ptr(), path.as_ptr()) }).map(drop)
 }
 
-/// umask(2).
-pub fn umask(mask: u32) {
+/// umask(2): what it was before.
+pub fn umask(mask: u32) -> u32 {
     // SAFETY: no memory is passed; it cannot fail.
-    unsafe { libc::umask(mask) };
+    unsafe { libc::umask(mask) }
 }
 
 /// sethostname(2).

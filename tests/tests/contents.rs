@@ -533,8 +533,7 @@ fn home_start_directory_names_and_variables() {
     let _alone = alone();
     let scratch = Scratch::new();
     let (ws, home) = (scratch.dir("ws"), scratch.dir("home"));
-    let vars =
-        scratch.file("vars", "# a comment\n\nA=1\nB=two words \r\nTAKEN\nPATH=/usr/bin:/bin\n");
+    let vars = scratch.file("vars", "# a comment\n\nA=1\nB='two words '\r\nPATH=/usr/bin:/bin\n");
     let (ws, home, vars) = (ws.to_str().unwrap(), home.to_str().unwrap(), vars.to_str().unwrap());
     let of = |options: &[&str], script: &str| {
         let args: Vec<&str> =
@@ -573,7 +572,10 @@ fn home_start_directory_names_and_variables() {
         of(&["--hostname", "den-1"], "hostname; getent hosts den-1").ok().lines().count(),
         2
     );
-    let text = of(&["--env-file", vars, "--env", "A=last"], "echo \"$A,$B,$TAKEN,$PATH\"");
+    let text = of(
+        &["--env-file", vars, "--env", "A=last", "--env", "TAKEN"],
+        "echo \"$A,$B,$TAKEN,$PATH\"",
+    );
     assert_eq!(text.ok(), "last,two words ,3,/usr/bin:/bin\n");
     assert_eq!(
         of(

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -243,4 +244,22 @@ fn roots_launcher_has_mounts_of_its_own() {
     assert!(row("read /etc/shadow").contains("ALLOWED"), "{table}");
     assert!(table.contains("The launchers were started by root"), "{table}");
     assert!(table.contains(" / / ") && !table.contains(" / /mnt "), "{table}");
+}
+
+/// As root, what a launcher does to its streams is done to pipes: `runsc do` gives them another owner.
+#[test] // seen to fail with /dev/null on standard input
+fn a_launcher_gets_no_device_of_the_host() {
+    let _alone = alone();
+    let home = Scratch::new("piped launcher").unwrap();
+    let of = |meta: fs::Metadata| (meta.uid(), meta.gid(), meta.mode());
+    let before = of(fs::metadata("/dev/null").unwrap());
+    let launcher = r#"p() { read -r line && exit 8; for n in 0 1 2; do [ -p /proc/self/fd/$n ] || exit 9; done
+        chmod 620 /proc/self/fd/0 || exit 10; "$@"; }; p"#;
+    let Judged { columns, .. } = judge(&home, &[("piped", launcher)]);
+    let after = of(fs::metadata("/dev/null").unwrap());
+    if before != after {
+        fs::set_permissions("/dev/null", fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    assert_eq!(before, after);
+    assert_eq!(columns["piped"]["fs-read-passwd"], ["ALLOWED", "-", "-"]);
 }

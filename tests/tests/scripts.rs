@@ -377,3 +377,48 @@ fn compare_names_what_is_missing() {
         assert_eq!(fs::read_dir(scratch.path("")).unwrap().count(), 0, "left in TMPDIR");
     });
 }
+
+/// What a step of scripts/test.sh does to a device of the host is found out. In a /dev of its own: unshare(1).
+#[test] // seen to fail without the comparison in `run_step`
+fn a_step_that_changes_a_device_has_failed() {
+    if !agent_shim::plan::is_real_root() {
+        return skip("a_step_that_changes_a_device_has_failed", "not real root");
+    }
+    let scratch = Scratch::new("steps").unwrap();
+    under_each("a_step_that_changes_a_device_has_failed", |shell| {
+        let lines = "/^devices()/p; /^run_step()/,/^}/p";
+        let script = format!(
+            r#"mount -t tmpfs tmpfs /dev && : >/dev/null && : >/dev/zero && chmod 666 /dev/null || exit 9
+            scratch=$1 failed=0 passed=0 skipped=0 table= SKIP=75
+            sed -n '{lines}' "$2" >"$scratch/functions"
+            . "$scratch/functions"
+            step_good() {{ echo quiet; }}
+            step_owner() {{ chown 65534 /dev/null; }}
+            step_mode() {{ chmod 600 /dev/null; exit 75; }}
+            step_gone() {{ rm /dev/zero; }}
+            for step in good owner mode gone good; do run_step $step; done
+            echo "$passed passed, $failed failed, $skipped skipped""#
+        );
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private"])
+            .args(shell)
+            .args(["-c", &script, "sh"]);
+        command.arg(scratch.path("")).arg(tree().join("scripts/test.sh"));
+        let output = run(command, DEADLINE).unwrap();
+        let said = text(&output.stdout);
+        assert!(
+            said.ends_with("2 passed, 3 failed, 0 skipped\n"),
+            "{said}{}",
+            text(&output.stderr)
+        );
+        for line in [
+            "< /dev/null 0:0 666\n---\n> /dev/null 65534:0 666\n",
+            "> /dev/null 65534:0 600\n",
+            "< /dev/zero 0:0 644\n",
+        ] {
+            assert!(said.contains(line), "{line} {said}");
+        }
+        assert!(!said.contains("quiet"), "{said}");
+    });
+}

@@ -324,7 +324,7 @@ fn a_timeout_is_124() {
 }
 
 /// What `--file` reads may never end: `--timeout` is for it, too. What ends in time arrives.
-#[test] // seen to hang with `content::read` without a deadline
+#[test] // seen to hang with `bounded::descriptor` without a deadline
 fn a_file_that_does_not_end_is_not_waited_for() {
     let alone = alone();
     let since = Instant::now();

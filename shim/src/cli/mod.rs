@@ -1,5 +1,6 @@
 //! The command line: a table of options a command; the parser and the help follow from it.
 
+pub mod env_file;
 pub mod run;
 
 pub mod matrix;
@@ -45,6 +46,16 @@ pub enum Command {
     Bench(Bench),
     /// A text for standard output: help or version.
     Print(String),
+}
+
+impl Command {
+    /// With what the files say that its options name: read when all options are known, as `--timeout` is for them too.
+    pub fn read(self) -> Result<Command, Wrong> {
+        match self {
+            Command::Run(mut run) => run.read().map(|()| Command::Run(run)),
+            other => Ok(other),
+        }
+    }
 }
 
 /// One option of a command whose options are gathered in a `T`.
@@ -151,13 +162,15 @@ fn commands() -> String {
 pub struct Wrong {
     /// One line for a user.
     pub line: String,
+    /// What to do instead; empty where `line` says all.
+    pub hint: String,
     /// Where records go, if that stood before what is wrong.
     pub status_fd: Option<RawFd>,
 }
 
 impl From<String> for Wrong {
     fn from(line: String) -> Wrong {
-        Wrong { line, status_fd: None }
+        Wrong { line, hint: String::new(), status_fd: None }
     }
 }
 

@@ -3,14 +3,19 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use agent_init::error::Errno;
 use agent_init::layers::Layers;
+use agent_probe::{errno_name, errno_words};
 use lexopt::Parser;
 
+use super::env_file;
 use super::{Command, End, Opt, Wrong, number, opt, options, utf8, value};
+use crate::bounded;
 use crate::limits::Resource;
 use crate::profile;
+use crate::source;
 use crate::spec::{Base, Mode, Mount, Net, Spec, What};
 
 /// What they ask for.
@@ -26,6 +31,8 @@ pub struct Run {
     overlay: bool,
     /// Whether the room has a terminal; `None`: if standard input and output are one.
     pub tty: Option<bool>,
+    /// The `--env-file`s: how many variables stand before each, and its path.
+    pub env_files: Vec<(usize, OsString)>,
     /// What `--file` puts in the room: which of the mounts, and the descriptor that has its content.
     pub files: Vec<(usize, RawFd)>,
     /// Where records of what happens are written.
@@ -69,7 +76,7 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("uid",         "N",            "the agent's user id [the caller's; root: 65534]", |r, v| { r.spec.uid = Some(id(v)?); Ok(()) }),
     opt("gid",         "N",            "the agent's group id [likewise]", |r, v| { r.spec.gid = Some(id(v)?); Ok(()) }),
     opt("env",         "NAME[=VALUE]", "a variable; without a value, the caller's", |r, v| { r.spec.env.push(variable(value(v, 0))?); Ok(()) }),
-    opt("env-file",    "FILE",         "variables, a line NAME=VALUE each; # begins a comment", env_file),
+    opt("env-file",    "FILE",         "variables, a line NAME=VALUE each, with quotes and # comments as\na shell has them, and nothing for it to expand or run", env_file),
     opt("filter",      "NAME",         "the agent's system calls: default, or strict, for what only\ncomputes [default]", |r, v| r.spec.filter.base(utf8(v)?)),
     opt("allow-group", "NAME",         "with this group of calls: `agent-shim policy groups`", |r, v| r.spec.filter.allow(utf8(v)?)),
     opt("deny-group",  "NAME",         "without this group", |r, v| r.spec.filter.deny(utf8(v)?)),
@@ -100,7 +107,7 @@ pub(super) fn parse(parser: Parser) -> Result<Command, Wrong> {
     match gather(parser, &mut run) {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Ok(Command::Run(Box::new(run))),
-        Err(line) => Err(Wrong { line, status_fd: run.status_fd }),
+        Err(line) => Err(Wrong { status_fd: run.status_fd, ..line.into() }),
     }
 }
 
@@ -292,16 +299,51 @@ fn variable(spec: &OsStr) -> Result<(OsString, OsString), String> {
     Ok((name, value))
 }
 
-/// As docker reads it: a line `NAME=VALUE` or `NAME`, `#` at its start is a comment.
+/// What it says is read when all options are known: see [`Run::read`].
 fn env_file(run: &mut Run, values: &[OsString]) -> Set {
-    let text = std::fs::read(value(values, 0)).map_err(|e| e.to_string())?;
-    for (line, n) in text.split(|b| *b == b'\n').zip(1..) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        let variable = variable(OsStr::from_bytes(line));
-        run.spec.env.push(variable.map_err(|wrong| format!("line {n}: {wrong}"))?);
-    }
+    run.env_files.push((run.spec.env.len(), text(values, 0)?.to_owned()));
     Ok(())
+}
+
+impl Run {
+    /// Reads the variables of each `--env-file`, in the place of the option among the others.
+    pub(super) fn read(&mut self) -> Result<(), Wrong> {
+        let deadline = bounded::deadline(&self.spec.limits);
+        for (at, path) in std::mem::take(&mut self.env_files).into_iter().rev() {
+            let wrong = |(line, hint)| Wrong {
+                line: format!("--env-file {path:?}: {line}"),
+                hint,
+                status_fd: self.status_fd,
+            };
+            let text = bounded::file(&path, bounded::MOST, deadline, self.spec.follow_links);
+            let text = text.map_err(|errno| wrong(unread(&path, errno)))?;
+            let variables = env_file::variables(&text);
+            let variables = variables.map_err(|bad| wrong((bad.to_string(), String::new())))?;
+            self.spec.env.splice(at..at, variables);
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a file that cannot be read, and a hint.
+fn unread(path: &OsStr, errno: Errno) -> (String, String) {
+    let words = match errno {
+        Errno::ELOOP => "a symbolic link is on the way",
+        Errno::EOPNOTSUPP => "a FIFO, a socket or a device, where a regular file is read",
+        Errno::EFBIG => "more than 1 MiB",
+        bounded::ETIMEDOUT => {
+            "it has not been read to its end within --timeout, or 10 s without it"
+        }
+        _ => "it cannot be read",
+    };
+    let hint = match errno {
+        Errno::ELOOP => source::leads_to(Path::new(path))
+            .map(|path| format!("name {}, or --follow-links", source::shown(&path))),
+        Errno::EOPNOTSUPP => {
+            Some("what a command says is passed as /dev/fd/N, as in <(command)".into())
+        }
+        _ => None,
+    };
+    let name = errno_name(i32::from(errno.0));
+    (format!("{words}: {} ({name})", errno_words(&name)), hint.unwrap_or_default())
 }

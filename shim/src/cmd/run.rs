@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::time::Instant;
 
 use agent_init::error::{Errno, Step};
 use agent_init::landlock::LEAST_ABI;
@@ -21,7 +20,7 @@ use crate::streams::{Caller, Sees};
 use crate::supervise::{self, Cause, Streams, Supervisor};
 use crate::sys::{self, End};
 use crate::tty::{self, Outer};
-use crate::{Child, Sandbox, confine, content, profile, tree};
+use crate::{Child, Sandbox, bounded, confine, profile, tree};
 
 /// A command line that is wrong, on the stream of records that it names, as far as that can be
 /// written: the caller is told on stderr anyway.
@@ -139,14 +138,17 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     Ok(Some(Started { child, signals, streams, outer, plan, quiet: options.quiet }))
 }
 
+/// Bytes of a `--file` at most: what is larger does not fit a room's tmpfs anyway.
+const MOST_OF_A_FILE: usize = 64 << 20;
+
 /// Reads what `--file` names, in the time that the room has.
 fn contents(files: &[(usize, RawFd)], spec: &mut Spec) -> Result<(), Failure> {
-    let time = spec.limits.duration(Resource::WallTime);
-    let deadline = time.and_then(|time| Instant::now().checked_add(time));
+    let deadline = bounded::deadline(&spec.limits);
     for (n, fd) in files {
         let Some(mount) = spec.mounts.get_mut(*n) else { continue };
         let what = [format!("{fd} ").as_bytes(), mount.dest.as_os_str().as_bytes()].concat();
-        let read = content::read(*fd, deadline).at(Step::ROOM, "--file", what)?;
+        let read =
+            bounded::descriptor(*fd, MOST_OF_A_FILE, deadline).at(Step::ROOM, "--file", what)?;
         mount.what = What::File(read.into());
     }
     Ok(())

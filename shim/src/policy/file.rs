@@ -6,8 +6,8 @@ use agent_init::bpf::{CAPACITY, SockFilter};
 use agent_init::error::Step;
 
 use super::insn::Invalid;
-use crate::error::Failure;
-use crate::foreign;
+use crate::bounded;
+use crate::error::{At, Failure};
 
 /// `sizeof(struct sock_filter)`.
 const INSN: usize = 8;
@@ -16,7 +16,9 @@ const MOST_BYTES: usize = INSN * CAPACITY;
 
 /// What is in the file, `-` is standard input; the inner error: it is no program.
 pub fn read(path: &OsStr) -> Result<Result<Vec<SockFilter>, Invalid>, Failure> {
-    foreign::read(Step::POLICY, path, MOST_BYTES).map(|bytes| instructions(&bytes))
+    let bytes = bounded::file(path, MOST_BYTES, bounded::patience(), false);
+    let bytes = bytes.at(Step::POLICY, "read", path.as_encoded_bytes())?;
+    Ok(instructions(&bytes))
 }
 
 /// Bytes as instructions.

@@ -12,8 +12,8 @@ use tinyjson::JsonValue;
 use super::Proof;
 use super::finding::{Finding, State};
 use super::judged::{self, Judged};
-use crate::error::Failure;
-use crate::foreign;
+use crate::bounded;
+use crate::error::{At, Failure};
 use crate::report::proof_json::{SCHEMA, VERSION};
 
 /// More than this is no report: one of 1000 operations has about 2 MiB.
@@ -35,7 +35,8 @@ type Row = (State, usize, Vec<String>);
 impl Baseline {
     /// Reads a report, to compare these operations with it.
     pub fn read(path: &OsStr, ops: &[&Op]) -> Result<Baseline, Failure> {
-        let bytes = foreign::read(Step::BASELINE, path, MOST_BYTES)?;
+        let bytes = bounded::file(path, MOST_BYTES, bounded::patience(), false);
+        let bytes = bytes.at(Step::BASELINE, "read", path.as_encoded_bytes())?;
         let text = str::from_utf8(&bytes).map_err(|_| "damaged: not UTF-8".to_owned());
         text.and_then(Baseline::parse)
             .and_then(|baseline| baseline.having(ops))
