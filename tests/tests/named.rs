@@ -31,7 +31,12 @@ fn with_file(scratch: &Scratch, name: &str, script: &str) -> Output {
     run(shim(&args).env("CALLERS", "mine"))
 }
 
-/// One error, within the time, and nothing ran.
+/// Under cargo the programs are built when they are first asked for, which is no part of the times here.
+fn built() {
+    bins::bin("agent-shim");
+}
+
+/// One error, and nothing ran.
 #[track_caller]
 fn is_refused(output: &Output, says: &[&str]) {
     assert_eq!((output.code(), &*output.stdout), (125, ""), "{output:?}");
@@ -46,6 +51,7 @@ fn is_refused(output: &Output, says: &[&str]) {
 #[test] // seen to fail with std::fs::read, which gave the outside file, the caller's variable, and hung
 fn what_an_agent_left_is_no_env_file() {
     let alone = alone();
+    built();
     let scratch = Scratch::new();
     scratch.file("outside/private", "TOKEN=outside\n");
     scratch.dir("ws/dir");
@@ -163,6 +169,7 @@ fn a_pipe_is_read_by_its_descriptor() {
 #[test] // seen to hang with std::fs::read, and to take 5 s with the time counted from clone3
 fn what_does_not_end_is_not_waited_for() {
     let alone = alone();
+    built();
     let scratch = Scratch::new();
     assert!(Command::new("mkfifo").arg(scratch.at("fifo")).status().unwrap().success());
     for options in ["--env-file /dev/fd/8 --timeout 300ms", "--timeout 300ms --env-file /dev/fd/8"]
@@ -196,6 +203,7 @@ fn a_file_system_that_does_not_answer_is_not_waited_for() {
         );
     }
     let scratch = Scratch::new();
+    built();
     scratch.dir("mnt");
     let script = "exec 8<>/dev/fuse
         mount -i -t fuse -o fd=8,rootmode=40000,user_id=0,group_id=0 none $at/mnt || exit 75
