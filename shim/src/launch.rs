@@ -28,7 +28,7 @@ use agent_init::sys::{CapSets, record_bytes, record_from};
 use crate::cgroup::Group;
 use crate::child::Child;
 use crate::compose;
-use crate::error::{At, Failure, HARNESS};
+use crate::error::{At, Failure, HARNESS, errno_of};
 use crate::idmap::{self, Maps};
 use crate::image;
 use crate::limits::InForce;
@@ -37,7 +37,7 @@ use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
 use crate::room;
 use crate::spec::Bend;
-use crate::stdio::{Ends, Stdio};
+use crate::stdio::{self, Ends, Stdio};
 use crate::sys::{self, Blocked, End, Side};
 use crate::tty;
 
@@ -51,6 +51,7 @@ struct Ready<'a> {
     inner: Maps,
     pins: Pins,
     stdio: [Option<OwnedFd>; 3],
+    nulls: [bool; 3],
     /// How the terminal is to be, and where its other side is sent to.
     terminal: Option<(tty::Setup, OwnedFd)>,
     image: High<'a>,
@@ -91,7 +92,7 @@ impl AsRawFd for High<'_> {
 /// has been read back; when it returns Err, nothing runs and nothing is left.
 pub fn launch(
     plan: &Plan,
-    stdio: &[Stdio; 3],
+    streams: &[Stdio; 3],
     terminal: Option<tty::Setup>,
 ) -> Result<Child, Failure> {
     check_kept(plan)?;
@@ -105,7 +106,8 @@ pub fn launch(
         Program::Image(fd) => Some(High::of(fd.as_fd(), last)?),
         Program::Path(_) => None,
     };
-    let Ends { agents, ours } = Ends::of(stdio, last)?;
+    let owner = idmap::by_parent(plan).then(|| plan.identity.ids());
+    let Ends { agents, ours, nulls } = Ends::of(streams, last, owner)?;
     let (terminal, other_side) = match terminal {
         Some(setup) => {
             let pair = sys::socket_pair().at(Step::TERMINAL, "socketpair", "")?;
@@ -121,6 +123,7 @@ pub fn launch(
         inner: Maps::inner(plan),
         pins: pinned(plan)?,
         stdio: agents,
+        nulls,
         terminal,
         image: High::of(image::agent_init()?, last)?,
         program,
@@ -242,8 +245,33 @@ fn check_kept(plan: &Plan) -> Result<(), Failure> {
             return Err(Failure::new(Step::KEEP, "number", what, Errno::EINVAL));
         }
         may_be_given(fd.as_raw_fd(), Step::KEEP, &format!("--keep-fd {wanted}"))?;
+        may_be_opened_again(fd.as_raw_fd(), *wanted)?;
     }
     Ok(())
+}
+
+/// By /proc/self/fd the agent can open what it has once more, with all the rights that the file
+/// gives it. A socket cannot be opened; of a file that lies on a mount Landlock decides.
+fn may_be_opened_again(fd: RawFd, number: RawFd) -> Result<(), Failure> {
+    let refused =
+        |call, what, errno| Err(errno).at(Step::KEEP, call, format!("--keep-fd {number}, {what}"));
+    match sys::file_type(fd) {
+        Ok(libc::S_IFSOCK) => return Ok(()),
+        Ok(libc::S_IFIFO) => return refused("fstat", "a pipe or FIFO", Errno::EOPNOTSUPP),
+        Ok(libc::S_IFCHR) if tty::is_terminal(fd) => {
+            return refused("tcgetattr", "a terminal", Errno::EOPNOTSUPP);
+        }
+        _ if sys::is_sealed(fd) => return Ok(()),
+        _ => {}
+    }
+    let mount = sys::mount_id(fd).at(Step::KEEP, "statx", format!("--keep-fd {number}"))?;
+    let table = std::fs::read("/proc/self/mountinfo")
+        .map_err(|e| Failure::new(Step::KEEP, "open", "/proc/self/mountinfo", errno_of(&e)))?;
+    let id = format!("{mount} ");
+    match table.split(|byte| *byte == b'\n').any(|line| line.starts_with(id.as_bytes())) {
+        true => Ok(()),
+        false => refused("statx", "on no mount", Errno::ENODEV),
+    }
 }
 
 /// What root pins here, where it has its own reach. Without the right to, the child does it, as
@@ -323,6 +351,9 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     sys::umask(0);
     outer_ids(ready)?;
     few_watchers(plan);
+    if plan.made().contains(Layers::MNT) && ready.nulls.contains(&true) {
+        stdio::out_of_reach(&ready.stdio, ready.nulls)?;
+    }
     compose::compose(plan, &ready.pins)?;
     inner_namespaces(ready)?;
     if plan.made().contains(Layers::UTS) {

@@ -1,7 +1,7 @@
 //! `agent-shim`: builds the room that an agent runs in, and proves what its walls do.
 //!
 //! The straight line: [`spec`] → [`plan`] → [`launch`] (clone3, [`compose`], execve of
-//! [`image`]) → [`supervise`] ([`pump`],
+//! [`image`]) → [`supervise`] ([`lent`], [`pump`],
 //! [`tty`], [`status`]); [`Sandbox`] is its handle. On top of it: [`lab`] runs one operation of `agent-probe` in one
 //! room, [`attribute`] derives from such runs which primitive blocked it, [`cost`] measures;
 //! [`mod@bench`] compares filters;
@@ -45,6 +45,7 @@ pub mod bounded;
 pub mod stdio;
 pub mod tty;
 
+pub mod lent;
 pub mod pump;
 pub mod status;
 pub mod streams;

@@ -2,7 +2,6 @@
 //! the caller's own files: it could change their mode and times, or reach a terminal of the host.
 //! pipe(7), poll(2).
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use agent_init::error::{Errno, Step};
@@ -114,10 +113,9 @@ impl Side {
 }
 
 /// The same file in a description of our own, opened as `fd` was.
-pub fn reopened(fd: &OwnedFd, flags: i32) -> Option<OwnedFd> {
+fn reopened(fd: &OwnedFd, flags: i32) -> Option<OwnedFd> {
     let access = sys::open_flags(fd.as_raw_fd()).ok()? & libc::O_ACCMODE;
-    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-    sys::open(&path, access | flags).ok().map(sys::own)
+    sys::open_again(fd.as_raw_fd(), access | flags).ok().map(sys::own)
 }
 
 /// What a pump waits for.
@@ -302,35 +300,5 @@ impl Pump {
     /// Closes both sides: the reader sees the end, the writer has no reader.
     pub fn close(&mut self) {
         (self.from, self.to, self.waits) = (None, None, Wait::Nothing);
-    }
-
-    /// Bytes that were read and not written.
-    pub fn held(&self) -> u64 {
-        if self.waits == Wait::Sink { (self.end - self.start) as u64 } else { 0 }
-    }
-}
-
-/// A file of the caller's that is pumped to the agent: what the agent has not taken is given back,
-/// so that a loop of the caller's reads on where the agent ended.
-#[derive(Debug)]
-pub struct Lent {
-    /// Its offset is the caller's too.
-    file: OwnedFd,
-    /// The end of the pipe that the agent reads.
-    pipe: OwnedFd,
-}
-
-impl Lent {
-    /// `None`: `file` has no offset.
-    pub fn of(file: &OwnedFd, pipe: &OwnedFd) -> Option<Lent> {
-        let is_file = sys::file_type(file.as_raw_fd()) == Ok(libc::S_IFREG);
-        let lent = || Some(Lent { file: file.try_clone().ok()?, pipe: pipe.try_clone().ok()? });
-        is_file.then(lent).flatten()
-    }
-
-    /// `held`: what the pump still has.
-    pub fn give_back(self, held: u64) {
-        let untaken = sys::waiting(self.pipe.as_raw_fd()).unwrap_or(0);
-        let _best = sys::seek_back(self.file.as_raw_fd(), held + untaken);
     }
 }

@@ -1,12 +1,13 @@
 //! Descriptors 0, 1 and 2 of the agent, as std::process has them.
 
+use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use agent_init::error::Step;
+use agent_init::error::{Errno, Step};
 
 use crate::error::{At, Failure, errno_of};
-use crate::sys;
+use crate::sys::{self, NOEXEC, NOSUID, RDONLY};
 
 /// What one of them is.
 #[derive(Debug, Default)]
@@ -38,11 +39,14 @@ pub struct Ends {
     pub agents: [Option<OwnedFd>; 3],
     /// Ours, of pipes.
     pub ours: [Option<OwnedFd>; 3],
+    /// Which of the agent's are /dev/null.
+    pub nulls: [bool; 3],
 }
 
 impl Ends {
-    /// Makes them; those of the agent at numbers past `last`.
-    pub fn of(stdio: &[Stdio; 3], last: RawFd) -> Result<Ends, Failure> {
+    /// Makes them; those of the agent at numbers past `last`, and pipes as its own, if it has
+    /// another id than the caller: else `/dev/stdout` could not be opened.
+    pub fn of(stdio: &[Stdio; 3], last: RawFd, owner: Option<(u32, u32)>) -> Result<Ends, Failure> {
         let mut ends = Ends::default();
         for (n, stdio) in stdio.iter().enumerate() {
             let (agents, ours) = match stdio {
@@ -52,12 +56,27 @@ impl Ends {
                 Stdio::Output => (Some(ends.output(last)?), None),
                 Stdio::Piped => {
                     let (read, write) = sys::pipe().at(Step::STDIO, "pipe2", "")?;
+                    if n == 0 {
+                        // What the agent wrote there would come back to it, or find no place.
+                        sys::allow(read.as_fd(), 0o400).at(Step::STDIO, "fchmod", "a pipe")?;
+                    }
+                    match owner.map(|ids| sys::give(read.as_fd(), ids)) {
+                        // Root without CAP_CHOWN: the agent has it open, and that is all.
+                        None | Some(Ok(()) | Err(Errno::EPERM)) => {}
+                        Some(other) => other.at(Step::STDIO, "fchown", "a pipe")?,
+                    }
                     let (agents, ours) = if n == 0 { (read, write) } else { (write, read) };
                     (Some(past(agents.as_fd(), last)?), Some(ours))
                 }
             };
-            if let (Some(to), Some(our)) = (ends.agents.get_mut(n), ends.ours.get_mut(n)) {
-                (*to, *our) = (agents, ours);
+            let is_null = match stdio {
+                Stdio::Output => ends.nulls[1],
+                other => matches!(other, Stdio::Null),
+            };
+            if let (Some(to), Some(our), Some(null)) =
+                (ends.agents.get_mut(n), ends.ours.get_mut(n), ends.nulls.get_mut(n))
+            {
+                (*to, *our, *null) = (agents, ours, is_null);
             }
         }
         Ok(ends)
@@ -74,6 +93,33 @@ impl Ends {
 
 fn past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Failure> {
     sys::dup_past(fd, last).at(Step::STDIO, "fcntl", "F_DUPFD_CLOEXEC")
+}
+
+/// In the child, before it leaves the host's root: /dev/null is opened on a mount of its own that is
+/// read-only, in the place of what is there. Its mode, owner and times are then out of reach.
+pub fn out_of_reach(agents: &[Option<OwnedFd>; 3], nulls: [bool; 3]) -> Result<(), Failure> {
+    const NAME: &CStr = c"/dev/null";
+    let name = NAME.to_bytes();
+    let file = sys::open_no_links(NAME).at(Step::STDIO, "openat2", name)?;
+    let tree = sys::clone_tree(file, false).at(Step::STDIO, "open_tree", name)?;
+    let attrs = RDONLY | NOSUID | NOEXEC;
+    sys::set_tree(tree, attrs, None).at(Step::STDIO, "mount_setattr", name)?;
+    let null = sys::open_again(tree, libc::O_RDWR).at(Step::STDIO, "open", name)?;
+    for agents in
+        agents.iter().zip(nulls).filter_map(|(fd, is_null)| fd.as_ref().filter(|_| is_null))
+    {
+        let number = agents.as_raw_fd();
+        sys::replace(null, number).at(Step::STDIO, "dup3", name)?;
+        let device = sys::file_id(number).at(Step::STDIO, "fstat", name)?.device;
+        let flags = sys::mount_flags(number).at(Step::STDIO, "fstatvfs", name)?;
+        if device != Some((1, 3)) || flags & attrs != attrs {
+            return Err(Failure::not_in_force(Step::STDIO, name));
+        }
+    }
+    for fd in [file, tree, null] {
+        sys::close(fd).at(Step::STDIO, "close", name)?;
+    }
+    Ok(())
 }
 
 /// /dev/null, of the host.

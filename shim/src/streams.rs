@@ -7,8 +7,9 @@ use agent_init::error::Step;
 use agent_probe::sys::stdout_was_closed;
 
 use crate::error::{At, Failure};
-use crate::pump::{Allowance, Lent, Pump, Side, reopened};
-use crate::supervise::Streams;
+use crate::lent::{Lent, Source};
+use crate::pump::{Allowance, Pump, Side};
+use crate::supervise::{Input, Streams};
 use crate::tty::{Outer, Setup};
 use crate::{Child, Sandbox, Stdio, stdio, sys};
 
@@ -26,16 +27,22 @@ pub enum Sees {
 /// What the caller has at 0, 1 and 2, as far as it is pumped.
 #[derive(Debug)]
 pub struct Caller {
-    input: Option<Side>,
-    /// Our end of the agent's standard input, if it is no terminal.
-    feed: Option<OwnedFd>,
-    lent: Option<Lent>,
+    input: Option<Given>,
     output: Option<Side>,
     error: Option<Side>,
     sees: Sees,
     outer: Option<Outer>,
     /// What means the end of input to the room's terminal.
     end: Option<u8>,
+}
+
+/// Where the agent's standard input comes from.
+#[derive(Debug)]
+enum Given {
+    /// What it does not read stays the caller's.
+    Source(Source),
+    /// Of a terminal, a datagram socket and their like, what comes is read.
+    Side(Side),
 }
 
 impl Caller {
@@ -78,9 +85,7 @@ impl Caller {
         // A terminal that ends has hung up; of anything else, the agent is to read the end.
         let end = if outer.is_some() { None } else { Some(END_OF_INPUT) };
         let caller = Caller {
-            input: Some(Side::of_caller(input, "standard input")?),
-            feed: None,
-            lent: None,
+            input: Some(Given::Side(Side::of_caller(input, "standard input")?)),
             output: Some(Side::of_caller(output, "standard output")?),
             error: None,
             sees: Sees::All,
@@ -101,23 +106,19 @@ impl Caller {
         let is_one = is_same(&output, &error);
         let mut caller = Caller {
             input: None,
-            feed: None,
-            lent: None,
             output: None,
             error: None,
             sees: Sees::All,
             outer: None,
             end: None,
         };
-        match as_is(&input) {
-            Some(own) => sandbox = sandbox.stdio(0, own),
-            None => {
-                let (read, write) = sys::pipe().at(Step::STDIO, "pipe2", "standard input")?;
-                caller.lent = Lent::of(&input, &read);
-                caller.input = Some(Side::of_caller(input, "standard input")?);
-                caller.feed = Some(write);
-                sandbox = sandbox.stdio(0, read);
-            }
+        sandbox = sandbox.stdio(0, if is_null(&input) { Stdio::Null } else { Stdio::Piped });
+        // What cannot be read has ended.
+        if !is_null(&input) && is_more_than(libc::O_WRONLY, &input) {
+            caller.input = Some(match Source::of(input) {
+                Ok(source) => Given::Source(source),
+                Err(fd) => Given::Side(Side::of_caller(fd, "standard input")?),
+            });
         }
         (sandbox, caller.output) = piped(sandbox, 1, output, "standard output", counted)?;
         let mut seen = [caller.output.is_some(); 2];
@@ -147,12 +148,10 @@ impl Caller {
         };
         let (in_end, out_end) = (terminal(), terminal());
         let at = |end: Result<_, _>| end.at(Step::TERMINAL, "fcntl", "F_DUPFD_CLOEXEC");
-        let feed = at(in_end)?.or(self.feed);
+        let feed = at(in_end)?.or(child.stdin.take());
         let stdout = at(out_end)?.or(child.stdout.take());
         let input = match (self.input, feed) {
-            (Some(from), Some(to)) => {
-                Some((Pump::new(from, Side::own(to)?).to_terminal(self.end), self.lent))
-            }
+            (Some(from), Some(to)) => Some(from.to(to, self.end)?),
             _ => None,
         };
         let mut output = Vec::new();
@@ -162,6 +161,20 @@ impl Caller {
             }
         }
         Ok((Streams { input, output, allowance: Allowance::of(limit) }, self.outer))
+    }
+}
+
+impl Given {
+    /// `end`: what means the end of input to a terminal.
+    fn to(self, to: OwnedFd, end: Option<u8>) -> Result<Input, Failure> {
+        let (side, to) = match self {
+            Given::Side(side) => (side, to),
+            Given::Source(source) => match Lent::of(source, to) {
+                Ok(lent) => return Ok(Input::Lent(lent)),
+                Err((source, to)) => (Side::of_caller(source.into_fd(), "standard input")?, to),
+            },
+        };
+        Ok(Input::Pumped(Pump::new(side, Side::own(to)?).to_terminal(end)))
     }
 }
 
@@ -199,15 +212,6 @@ fn unwritable() -> Result<OwnedFd, Failure> {
     fd.at(Step::STDIO, "open", "/dev/null")
 }
 
-/// What the agent may have itself of what the caller reads: a pipe without a name, in a
-/// description of its own, so that O_NONBLOCK stays in the room; /dev/null. Nothing is lost then of
-/// what the agent does not read.
-fn as_is(fd: &OwnedFd) -> Option<OwnedFd> {
-    let number = fd.as_raw_fd();
-    let may = is_null(fd) || sys::file_system(number) == Ok(sys::PIPEFS);
-    may.then(|| reopened(fd, libc::O_NOCTTY)).flatten()
-}
-
 fn is_null(fd: &OwnedFd) -> bool {
     let number = fd.as_raw_fd();
     let device = sys::file_id(number).ok().and_then(|id| id.device);
@@ -222,7 +226,11 @@ fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     is_one && can_be_written(a) && can_be_written(b)
 }
 
-/// As it was opened: open(2).
 fn can_be_written(fd: &OwnedFd) -> bool {
-    sys::open_flags(fd.as_raw_fd()).is_ok_and(|flags| flags & libc::O_ACCMODE != libc::O_RDONLY)
+    is_more_than(libc::O_RDONLY, fd)
+}
+
+/// As it was opened: open(2).
+fn is_more_than(access: i32, fd: &OwnedFd) -> bool {
+    sys::open_flags(fd.as_raw_fd()).is_ok_and(|flags| flags & libc::O_ACCMODE != access)
 }

@@ -10,8 +10,9 @@ use agent_init::reap::FORWARDED;
 use crate::bounded;
 use crate::child::Child;
 use crate::error::{At, Failure};
+use crate::lent::Lent;
 use crate::limits::{Hit, Limits, Resource};
-use crate::pump::{Allowance, Lent, Pump};
+use crate::pump::{Allowance, Pump};
 use crate::status::Stream;
 use crate::sys;
 use crate::tty::Outer;
@@ -114,13 +115,51 @@ pub enum Cause {
 /// an allowance.
 #[derive(Debug)]
 pub struct Streams {
-    /// To the agent, and what of a file it has not taken.
-    pub input: Option<(Pump, Option<Lent>)>,
+    /// To the agent.
+    pub input: Option<Input>,
     /// From the agent.
     pub output: Vec<Pump>,
     /// What it may say.
     pub allowance: Allowance,
 }
+
+/// The agent's standard input.
+#[derive(Debug)]
+pub enum Input {
+    /// What it has not read stays the caller's.
+    Lent(Lent),
+    /// Whatever comes is read, and passed on.
+    Pumped(Pump),
+}
+
+impl Input {
+    /// What poll(2) is to wait for.
+    fn polls(&self) -> [libc::pollfd; 2] {
+        match self {
+            Input::Lent(lent) => lent.polls(),
+            Input::Pumped(pump) => [pump.poll(), NOTHING],
+        }
+    }
+
+    /// After one of them. `false`: it has to be closed.
+    fn pass(&mut self, is_room_ready: bool) -> bool {
+        match self {
+            Input::Lent(lent) => lent.pass(is_room_ready),
+            Input::Pumped(pump) => {
+                pump.pass(ROUNDS, &mut Allowance::ALL.clone());
+                true
+            }
+        }
+    }
+
+    /// Whoever writes it has ended it.
+    fn has_ended(&self) -> bool {
+        matches!(self, Input::Pumped(pump) if pump.has_ended())
+    }
+}
+
+/// No event.
+const NOTHING: libc::pollfd = libc::pollfd { fd: -1, events: 0, revents: 0 };
 
 /// A room that is looked after until it has ended.
 #[derive(Debug)]
@@ -140,11 +179,13 @@ pub struct Supervisor<'a> {
     cause: Option<Cause>,
 }
 
-/// The places in the list that is polled; pumps follow.
+/// The places in the list that is polled; the pumps of output follow.
 const ROOM: usize = 0;
 const SIGNALS: usize = 1;
 const STREAM: usize = 2;
-const PUMPS: usize = 3;
+const INPUT: usize = 3;
+const INPUT_OF_ROOM: usize = 4;
+const OUTPUT: usize = 5;
 
 impl<'a> Supervisor<'a> {
     /// `signals`: from [`signals`]. `outer`: the caller's terminal, if the room has one.
@@ -205,13 +246,13 @@ impl<'a> Supervisor<'a> {
 
     fn wait(&self) -> Result<Vec<libc::pollfd>, Failure> {
         let readable = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let input = self.streams.input.iter().map(|(pump, _)| pump);
+        let input = self.streams.input.as_ref().map_or([NOTHING; 2], Input::polls);
         let mut polls = vec![
             readable(self.child.pidfd().as_raw_fd()),
             readable(self.signals.as_raw_fd()),
             self.stream.poll(),
         ];
-        polls.extend(input.chain(&self.streams.output).map(Pump::poll));
+        polls.extend(input.into_iter().chain(self.streams.output.iter().map(Pump::poll)));
         let deadline = [self.timeout, self.grace_over, self.kill_at].into_iter().flatten().min();
         sys::poll(&mut polls, sys::ms_until(deadline)).at(Step::WAIT, "poll", "the room")?;
         Ok(polls)
@@ -219,14 +260,10 @@ impl<'a> Supervisor<'a> {
 
     fn pass(&mut self, is_ready: &dyn Fn(usize) -> bool) -> Result<(), Failure> {
         let Streams { input, output, allowance } = &mut self.streams;
-        let mut next = PUMPS;
-        if let Some((pump, _)) = input {
-            if is_ready(next) {
-                pump.pass(ROUNDS, &mut Allowance::ALL.clone());
-            }
-            next += 1;
+        if is_ready(INPUT) || is_ready(INPUT_OF_ROOM) {
+            input.take_if(|input| !input.pass(is_ready(INPUT_OF_ROOM)));
         }
-        for (pump, n) in output.iter_mut().zip(next..) {
+        for (pump, n) in output.iter_mut().zip(OUTPUT..) {
             if is_ready(n) {
                 pump.pass(ROUNDS, allowance);
             }
@@ -250,7 +287,7 @@ impl<'a> Supervisor<'a> {
     /// Nobody types, at what was a terminal, or nobody reads.
     fn has_hung_up(&self) -> bool {
         let typed = self.streams.input.as_ref();
-        self.outer.is_some() && typed.is_some_and(|(pump, _)| pump.has_ended())
+        self.outer.is_some() && typed.is_some_and(Input::has_ended)
             || self.streams.output.iter().all(Pump::is_done)
     }
 
@@ -345,10 +382,7 @@ impl<'a> Supervisor<'a> {
     /// After the end of the room: what it has said and nobody has read yet. A signal that ends
     /// programs ends this too.
     fn drain(&mut self) -> Result<(), Failure> {
-        if let Some((mut pump, lent)) = self.streams.input.take() {
-            lent.into_iter().for_each(|lent| lent.give_back(pump.held()));
-            pump.close();
-        }
+        self.streams.input = None; // what it has not read is the caller's again
         let Streams { output, allowance, .. } = &mut self.streams;
         let mut rounds = LAST_ROUNDS;
         while !output.iter().all(Pump::is_done) {

@@ -4,6 +4,7 @@
 //! copy of this memory: nothing below allocates, locks, or touches the heap.
 
 use std::ffi::CStr;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -590,6 +591,44 @@ pub fn open(path: &CStr, flags: i32) -> Result<RawFd, Errno> {
     check_int(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) })
 }
 
+/// The same of what is open at `fd` already, by /proc/self/fd: a description of its own, with the
+/// rights that its file gives. The path is made on the stack.
+pub fn open_again(fd: RawFd, flags: i32) -> Result<RawFd, Errno> {
+    let mut path = [0; 32];
+    write!(path.as_mut_slice(), "/proc/self/fd/{fd}").map_err(|_| Errno::EINVAL)?;
+    open(CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?, flags)
+}
+
+/// fchown(2).
+pub fn give(fd: BorrowedFd, (uid, gid): (u32, u32)) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) }).map(drop)
+}
+
+/// fchmod(2).
+pub fn allow(fd: BorrowedFd, mode: u32) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
+}
+
+/// statx(2), STATX_MNT_ID: the mount that `fd` was opened on, by its number in mountinfo. EOPNOTSUPP: Linux
+/// before 5.8.
+pub fn mount_id(fd: RawFd) -> Result<u64, Errno> {
+    // SAFETY: an all-zero `statx` is valid (integers only).
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let (path, flags, mask) = (c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID);
+    // SAFETY: the kernel reads an empty string and writes one `struct statx`.
+    check_int(unsafe { libc::statx(fd, path, flags, mask, &raw mut stat) })?;
+    if stat.stx_mask & mask == 0 { Err(Errno::EOPNOTSUPP) } else { Ok(stat.stx_mnt_id) }
+}
+
+/// fcntl(2), F_GET_SEALS: whether nobody can write to it who does not already. Only a memfd is so.
+pub fn is_sealed(fd: RawFd) -> bool {
+    // SAFETY: F_GET_SEALS takes nothing.
+    let seals = check_int(unsafe { libc::fcntl(fd, libc::F_GET_SEALS) });
+    seals.is_ok_and(|seals| seals & (libc::F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0)
+}
+
 /// close(2) of a descriptor by number, in the child.
 pub fn close(fd: RawFd) -> Result<(), Errno> {
     // SAFETY: no memory is passed. Only used for descriptors that nothing owns: the child's own.
@@ -600,6 +639,12 @@ pub fn close(fd: RawFd) -> Result<(), Errno> {
 pub fn dup_to(from: RawFd, to: RawFd) -> Result<(), Errno> {
     // SAFETY: no memory is passed.
     check_int(unsafe { libc::dup2(from, to) }).map(drop)
+}
+
+/// dup3(2), O_CLOEXEC, in the place of what is open there.
+pub fn replace(from: RawFd, to: RawFd) -> Result<(), Errno> {
+    // SAFETY: no memory is passed.
+    check_int(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) }).map(drop)
 }
 
 /// fcntl(2), F_DUPFD_CLOEXEC: the same file at a number of 10 or more, out of the way of the
@@ -954,8 +999,18 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
 
 /// recv(2), MSG_DONTWAIT.
 pub fn receive(fd: RawFd, to: &mut [u8]) -> Result<usize, Errno> {
+    receive_with(fd, to, 0)
+}
+
+/// The same, and what it gives stays there: MSG_PEEK.
+pub fn peek(fd: RawFd, to: &mut [u8]) -> Result<usize, Errno> {
+    receive_with(fd, to, libc::MSG_PEEK)
+}
+
+fn receive_with(fd: RawFd, to: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    let flags = flags | libc::MSG_DONTWAIT;
     // SAFETY: the kernel writes at most `to.len()` bytes to `to`.
-    check(unsafe { libc::recv(fd, to.as_mut_ptr().cast(), to.len(), libc::MSG_DONTWAIT) as i64 })
+    check(unsafe { libc::recv(fd, to.as_mut_ptr().cast(), to.len(), flags) as i64 })
         .map(|n| usize::try_from(n).unwrap_or(0))
 }
 
@@ -987,18 +1042,74 @@ pub const PIPEFS: i64 = 0x5049_5045;
 pub const DEVPTS: i64 = 0x1cd1;
 
 /// ioctl(2), FIONREAD: bytes that wait in a pipe.
-pub fn waiting(fd: RawFd) -> Result<u64, Errno> {
+pub fn waiting(fd: RawFd) -> Result<usize, Errno> {
     let mut count = 0i32;
     // SAFETY: the kernel writes one int.
     check_int(unsafe { libc::ioctl(fd, libc::FIONREAD, &raw mut count) })?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
-/// lseek(2), SEEK_CUR: `count` bytes back.
-pub fn seek_back(fd: RawFd, count: u64) -> Result<(), Errno> {
-    let back = i64::try_from(count).map_err(|_| Errno::EINVAL)?;
+/// lseek(2), SEEK_CUR: where it is read from next. ESPIPE: it has no such place.
+pub fn offset(fd: RawFd) -> Result<i64, Errno> {
     // SAFETY: no memory is passed.
-    check(unsafe { libc::lseek(fd, -back, libc::SEEK_CUR) }).map(drop)
+    check(unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) })
+}
+
+/// The same, `count` bytes on.
+pub fn skip(fd: RawFd, count: usize) -> Result<(), Errno> {
+    let count = i64::try_from(count).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::lseek(fd, count, libc::SEEK_CUR) }).map(drop)
+}
+
+/// pread(2), again after EINTR. 0 is the end.
+pub fn read_at(fd: RawFd, to: &mut [u8], offset: i64) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the kernel writes at most `to.len()` bytes to `to`.
+        match check(unsafe { libc::pread(fd, to.as_mut_ptr().cast(), to.len(), offset) as i64 }) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| usize::try_from(n).unwrap_or(0)),
+        }
+    }
+}
+
+/// tee(2), SPLICE_F_NONBLOCK: bytes of one pipe that are in another now, too. EAGAIN: there is
+/// nothing, or no place; 0: nobody writes any more.
+pub fn tee(from: RawFd, to: RawFd, count: usize) -> Result<usize, Errno> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::tee(from, to, count, libc::SPLICE_F_NONBLOCK) as i64 })
+        .map(|n| usize::try_from(n).unwrap_or(0))
+}
+
+/// splice(2), SPLICE_F_NONBLOCK, from a pipe: the pipe is locked all the time. EAGAIN: it is empty.
+pub fn splice(from: RawFd, to: RawFd, count: usize) -> Result<usize, Errno> {
+    let (at, flags) = (std::ptr::null_mut(), libc::SPLICE_F_NONBLOCK);
+    // SAFETY: no offset is passed.
+    check(unsafe { libc::splice(from, at, to, at, count, flags) as i64 })
+        .map(|n| usize::try_from(n).unwrap_or(0))
+}
+
+/// fcntl(2), F_SETPIPE_SZ: slots of a page. EBUSY: more are filled; EPERM: the user has many pipes.
+pub fn set_pipe_size(fd: RawFd, bytes: usize) -> Result<(), Errno> {
+    let bytes = i32::try_from(bytes).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: F_SETPIPE_SZ takes a number.
+    check_int(unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, bytes) }).map(drop)
+}
+
+/// sysconf(3): bytes of a page.
+pub fn page_size() -> usize {
+    // SAFETY: no memory is passed.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// getsockopt(2), SO_TYPE: whether a socket is a SOCK_STREAM.
+pub fn is_stream(fd: RawFd) -> bool {
+    let mut kind = 0i32;
+    let Ok(mut len) = libc::socklen_t::try_from(size_of_val(&kind)) else { return false };
+    let (at, len) = ((&raw mut kind).cast(), &raw mut len);
+    // SAFETY: the kernel writes one int and its length.
+    let got = unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, at, len) };
+    got == 0 && kind == libc::SOCK_STREAM
 }
 
 /// sigaction(2): whether the caller has ignored it. Only of signals that have an action.

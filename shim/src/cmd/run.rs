@@ -1,7 +1,7 @@
 //! `agent-shim run`: a program in a room; its end is ours.
 
 use std::io::Write;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
 use agent_init::error::{Errno, Step};
@@ -112,6 +112,7 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
     for number in options.keep {
         let fd = sys::borrow(number).and_then(sys::dup_high);
         let fd = fd.at(Step::KEEP, "--keep-fd", number.to_string())?;
+        is_apart(&fd, number, options.status_fd)?;
         sandbox = sandbox.keep_fd(fd, number);
     }
     let plan = sandbox.plan()?;
@@ -140,6 +141,27 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
 
 /// Bytes of a `--file` at most: what is larger does not fit a room's tmpfs anyway.
 const MOST_OF_A_FILE: usize = 64 << 20;
+/// What the agent keeps is neither the file of the records nor one that it has a pipe in the place
+/// of, by whatever number. Devices that keep nothing are.
+fn is_apart(fd: &OwnedFd, number: RawFd, status_fd: Option<RawFd>) -> Result<(), Failure> {
+    let file = |fd: RawFd| {
+        let id = sys::file_id(fd).ok()?;
+        (!matches!(id.device, Some((1, 3 | 5 | 7 | 8 | 9)))).then_some(id.inode) // null, zero, full, random, urandom
+    };
+    let Some(kept) = file(fd.as_raw_fd()) else { return Ok(()) };
+    let others = [
+        (status_fd, "the file of --json-status-fd"),
+        (Some(0), "standard input"),
+        (Some(1), "standard output"),
+        (Some(2), "standard error"),
+    ];
+    match others.iter().find(|(other, _)| other.and_then(file) == Some(kept)) {
+        Some((_, name)) => {
+            Err(Errno::EBUSY).at(Step::KEEP, "fstat", format!("--keep-fd {number}, {name}"))
+        }
+        None => Ok(()),
+    }
+}
 
 /// Reads what `--file` names, in the time that the room has.
 fn contents(files: &[(usize, RawFd)], spec: &mut Spec) -> Result<(), Failure> {
