@@ -91,7 +91,7 @@ pub fn opened(fd: BorrowedFd, most: usize, deadline: Option<Instant>) -> Result<
     }
     // Opened anew, so that an offset which others share stays where it is.
     let how = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = sys::open_again(fd, how).map(File::from)?;
+    let file = sys::open_again(fd.as_raw_fd(), how).map(|fd| File::from(sys::own(fd)))?;
     if file.metadata().map_err(io)?.len() > most as u64 {
         return Err(Errno::EFBIG);
     }

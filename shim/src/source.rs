@@ -124,7 +124,8 @@ impl Source {
 
     /// The names in this directory; E2BIG: more than `most`.
     pub fn names(&self, most: usize) -> Result<Vec<OsString>, Errno> {
-        let dir = sys::open_again(self.as_fd(), libc::O_RDONLY | libc::O_DIRECTORY)?;
+        let dir =
+            sys::open_again(self.number(), libc::O_RDONLY | libc::O_DIRECTORY).map(sys::own)?;
         let names = sys::names_in(dir.as_fd(), most)?;
         Ok(names.into_iter().map(|name| OsString::from_vec(name.into_bytes())).collect())
     }

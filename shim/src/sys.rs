@@ -491,12 +491,6 @@ pub fn name_of(fd: BorrowedFd) -> Result<Vec<u8>, Errno> {
     link_target(None, &std::ffi::CString::new(path).map_err(|_| Errno::EINVAL)?)
 }
 
-/// The same file, opened anew by way of proc: an `O_PATH` descriptor becomes one that can be read.
-pub fn open_again(fd: BorrowedFd, flags: i32) -> Result<OwnedFd, Errno> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    open(&std::ffi::CString::new(path).map_err(|_| Errno::EINVAL)?, flags).map(own)
-}
-
 /// getdents64(2): the names in a directory that was opened for reading, without `.` and `..`; at
 /// most `most` of them.
 pub fn names_in(dir: BorrowedFd, most: usize) -> Result<Vec<std::ffi::CString>, Errno> {
