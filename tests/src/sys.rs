@@ -55,6 +55,14 @@ pub fn memfd() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"tests".as_ptr(), libc::MFD_CLOEXEC)) }
 }
 
+/// renameat2(2), RENAME_EXCHANGE: each name leads to what the other one led to, in one step.
+pub fn exchange(one: &CStr, other: &CStr) -> Result<(), i32> {
+    let (here, one, other) = (libc::AT_FDCWD, one.as_ptr(), other.as_ptr());
+    // SAFETY: both strings outlive the call.
+    let ret = unsafe { libc::renameat2(here, one, here, other, libc::RENAME_EXCHANGE) };
+    check(ret.into()).map(drop)
+}
+
 /// pidfd_open(2); `None` if there is no such process.
 pub fn pidfd_open(pid: u32) -> Option<OwnedFd> {
     let fd = call(libc::SYS_pidfd_open, [pid.into(), 0, 0, 0, 0]).ok()?;

@@ -4,6 +4,8 @@
 use std::ffi::{CStr, CString};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_tests::sys;
@@ -29,6 +31,8 @@ fn main() {
         Some("zombie") => zombie(),
         Some("fds") => descriptors(),
         Some("tcp") => tcp(number(1)),
+        Some("exchange") => exchange(&args),
+        Some("look") => args.iter().skip(1).for_each(|path| look(Path::new(path))),
         _ => println!("no such attack"),
     }
 }
@@ -38,6 +42,59 @@ fn say<T>(what: impl std::fmt::Display, result: Result<T, i32>) {
         Ok(_) => println!("{what}: ok"),
         Err(errno) => println!("{what}: {errno}"),
     }
+}
+
+/// Exchanges two names until the time is over or one of them is gone, says when it has begun, and in the
+/// end how often it did and in how many milliseconds. As fast as it can for a while, then with pauses: what
+/// asks for a name twice in a row, and what asks ten times, each have a pace at which they are caught.
+fn exchange(args: &[String]) {
+    let name = |n: usize| CString::new(args.get(n).map_or("", String::as_str)).unwrap_or_default();
+    let (one, other) = (name(1), name(2));
+    let seconds = args.get(3).and_then(|a| a.parse().ok()).unwrap_or(0);
+    let (begin, mut count) = (Instant::now(), 0u64);
+    let end = begin + Duration::from_secs(seconds);
+    'all: loop {
+        for pause in [0, 10, 100, 1000].map(Duration::from_micros) {
+            let next = Instant::now() + Duration::from_millis(2);
+            while Instant::now() < next {
+                if next > end || sys::exchange(&one, &other).is_err() {
+                    break 'all;
+                }
+                count += 1;
+                if count == 1 {
+                    println!("begun");
+                }
+                match pause.as_micros() {
+                    0 => {}
+                    10 => (0..200).for_each(|_| std::hint::spin_loop()),
+                    _ => std::thread::sleep(pause),
+                }
+            }
+        }
+    }
+    println!("{count} {}", begin.elapsed().as_millis());
+}
+
+/// What a path shows, be it a directory, a file or a socket, and whether it can be written; then each mount
+/// that is of a directory named `outside`.
+fn look(path: &Path) {
+    let kind = path.metadata().map(|meta| meta.file_type());
+    let file = if kind.as_ref().is_ok_and(|k| k.is_dir()) { path.join("id") } else { path.into() };
+    if kind.is_ok_and(|k| k.is_socket()) {
+        let there = std::os::unix::net::UnixStream::connect(path);
+        println!("connect: {}", there.map_or_else(|e| e.to_string(), |_| "ok".into()));
+    } else {
+        let text = std::fs::read_to_string(&file);
+        println!("read: {}", text.unwrap_or_else(|e| e.to_string()).trim_end());
+        let write = |path: &Path, new: bool| {
+            std::fs::File::options().append(true).create(new).open(path)?.write_all(b"+")
+        };
+        let made = if file == path { write(path, false) } else { write(&path.join("new"), true) };
+        println!("write: {}", made.map_or_else(|e| e.to_string(), |()| "ok".into()));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+    roots.filter(|root| root.contains("/outside")).for_each(|root| println!("mount: {root}"));
 }
 
 /// Everything that could end, trace or read PID 1, and then a proof that it still reaps.
