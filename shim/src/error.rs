@@ -152,6 +152,8 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::OVERLAY,  Some(Errno::ELOOP),      "overlays are stacked too deep: the image lies on one itself"),
     (Step::IDS,      Some(Errno::EPERM),      "root of the host never enters a room: another --uid; within a user namespace that maps root alone, map 65534 too"),
     (Step::INNER,    Some(Errno::ENOSPC),     "a limit of namespaces is reached: sysctl user.max_user_namespaces (two for each room) and its siblings; `agent-shim doctor` tells which"),
+    (Step::COMPOSE,  Some(Errno::ELOOP),      "it was exchanged for a link while the room was made: start again, and see who writes there"),
+    (Step::COMPOSE,  Some(Errno(0)),          "it was exchanged while the room was made: start again, and see who writes there"),
     (Step::COMPOSE,  Some(Errno::ENOENT),     "the object is not there on this host"),
     (Step::COMPOSE,  Some(Errno::EACCES),     "the user that the room runs as cannot reach it on this host"),
     (Step::COMPOSE,  Some(Errno::EPERM),      "of proc: an outer container masks parts of /proc; of the first mount: a Landlock domain is on already; `agent-shim doctor` tells which"),

@@ -28,10 +28,11 @@ use agent_init::sys::{CapSets, record_bytes, record_from};
 use crate::cgroup::Group;
 use crate::child::Child;
 use crate::compose;
-use crate::error::{At, Failure, HARNESS, errno_of};
+use crate::error::{At, Failure, HARNESS};
 use crate::idmap::{self, Maps};
 use crate::image;
 use crate::limits::InForce;
+use crate::mounts::Mounts;
 use crate::ns;
 use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
@@ -265,10 +266,7 @@ fn may_be_opened_again(fd: RawFd, number: RawFd) -> Result<(), Failure> {
         _ => {}
     }
     let mount = sys::mount_id(fd).at(Step::KEEP, "statx", format!("--keep-fd {number}"))?;
-    let table = std::fs::read("/proc/self/mountinfo")
-        .map_err(|e| Failure::new(Step::KEEP, "open", "/proc/self/mountinfo", errno_of(&e)))?;
-    let id = format!("{mount} ");
-    match table.split(|byte| *byte == b'\n').any(|line| line.starts_with(id.as_bytes())) {
+    match Mounts::read().has(mount) {
         true => Ok(()),
         false => refused("statx", "on no mount", Errno::ENODEV),
     }

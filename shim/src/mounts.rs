@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
+    /// Its number, as statx(2) tells it too.
+    id: u64,
     /// Major and minor number, as they are written.
     device: Vec<u8>,
     /// The directory of its file system that it shows.
@@ -46,6 +48,11 @@ impl Mounts {
 
     fn of(table: &[u8]) -> Mounts {
         Mounts(table.split(|b| *b == b'\n').filter_map(point).collect())
+    }
+
+    /// Whether the mount of this number is here: a memfd, for one, lies on none of them.
+    pub fn has(&self, id: u64) -> bool {
+        self.0.iter().any(|point| point.id == id)
     }
 
     /// Those that lie below a directory, at their paths from there: a recursive bind shows them too.
@@ -106,12 +113,13 @@ pub fn joined(dir: &Path, rest: &Path) -> PathBuf {
 /// A line: id, parent, device, root, mount point, options, tags, `-`, type, …
 fn point(line: &[u8]) -> Option<Point> {
     let mut fields = line.split(|b| *b == b' ');
-    let device = fields.nth(2)?.to_vec();
+    let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = fields.nth(1)?.to_vec();
     let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescaped(field)));
     let (root, at) = (path(fields.next()?), path(fields.next()?));
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
     let kind = OsStr::from_bytes(kind).to_string_lossy().into_owned();
-    Some(Point { device, root, at, kind })
+    Some(Point { id, device, root, at, kind })
 }
 
 /// Blanks and the like are written as a backslash and three octal digits.

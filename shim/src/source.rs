@@ -216,39 +216,42 @@ pub fn at(path: &Path, follow: bool) -> Result<Source, Errno> {
     })
 }
 
-/// One openat2 where no link is on the way, which is what most paths are.
+/// One openat2 where no link and no `..` is on the way, which is what most paths are.
 fn walk(path: &Path, follow: bool) -> Result<Source, Refusal> {
+    if path.components().any(|c| c == Component::ParentDir) {
+        return by_names(path, follow);
+    }
     let given = text(path.as_os_str())?;
     match sys::open_no_links(&given).map(sys::own) {
         Ok(fd) => {
             let name = if is_plain(path) { given } else { name_of(fd.as_fd())? };
             Ok(Source::of(fd, name)?)
         }
-        Err(Errno::ELOOP) => by_links(path, follow),
+        Err(Errno::ELOOP) => by_names(path, follow),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Name by name.
-fn by_links(path: &Path, follow: bool) -> Result<Source, Refusal> {
-    let start = |path: &Path| {
-        let fd = sys::open_name(None, if path.is_absolute() { c"/" } else { c"." })?;
-        let name = name_of(fd.as_fd())?;
-        Source::of(fd, name)
-    };
-    let mut here = start(path)?;
+/// Name by name. `..` is the directory that the walk came from: the kernel would take the one above, which
+/// is another one if somebody has moved the directory meanwhile.
+fn by_names(path: &Path, follow: bool) -> Result<Source, Refusal> {
+    let mut way = vec![start(path)?];
     let mut rest: Vec<OsString> = names(path);
     let mut links = Vec::new();
-    while let Some(name) = rest.pop() {
-        let fd = sys::open_name(Some(here.as_fd()), &text(&name)?)?;
+    while let (Some(name), Some(here)) = (rest.pop(), way.last()) {
         if name == ".." {
-            let name = name_of(fd.as_fd())?;
-            here = Source::of(fd, name)?;
+            let above = here.path().parent().map(Path::to_owned);
+            match (way.len(), above) {
+                (1, Some(above)) => way = vec![Source::without_links(&above)?],
+                (1, None) => {} // `/`
+                _ => drop(way.pop()),
+            }
             continue;
         }
+        let fd = sys::open_name(Some(here.as_fd()), &text(&name)?)?;
         let next = Source::of(fd, text(here.path().join(&name).as_os_str())?)?;
         if !next.facts.is_link() {
-            here = next;
+            way.push(next);
             continue;
         }
         let target = next.target()?;
@@ -262,14 +265,21 @@ fn by_links(path: &Path, follow: bool) -> Result<Source, Refusal> {
             return Err(Refusal::Link(next.path().to_owned()));
         }
         if target.is_absolute() {
-            here = start(&target)?;
+            way = vec![start(&target)?];
         }
         rest.extend(names(&target));
         links.push((next.path().to_owned(), target));
     }
+    let end = way.pop().ok_or(Errno::ENOENT)?;
     // What was put together from names is what the kernel says, or somebody exchanges them.
-    here.path = name_of(here.as_fd())?;
-    Ok(Source { links, ..here })
+    Ok(Source { path: name_of(end.as_fd())?, links, ..end })
+}
+
+/// Where a path begins.
+fn start(path: &Path) -> Result<Source, Errno> {
+    let fd = sys::open_name(None, if path.is_absolute() { c"/" } else { c"." })?;
+    let name = name_of(fd.as_fd())?;
+    Source::of(fd, name)
 }
 
 /// For a hint: where a refused link is, and the path that has none.

@@ -221,7 +221,7 @@ impl Place {
         let full = |text: &str| text.replace('@', shared.to_str().unwrap());
         let (options, looks) = (full(race.options), full(race.looks));
         let agent = bin("attacker");
-        let mut args = vec!["run"];
+        let mut args = vec!["run", "--quiet"];
         args.extend(options.split(' '));
         args.extend(["--ro-bind", agent.to_str().unwrap(), "/agent", "--", "/agent", "look"]);
         args.extend(looks.split(' '));
@@ -283,8 +283,9 @@ impl Place {
     fn exchange(&self, name: &Path, link: &Path) -> Child {
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let (shared, agent) = (text(&self.scratch.at("shared")), text(&bin("attacker")));
-        let mut room = shim(&["run", "--workspace", &shared, "--ro-bind", &agent, "/agent"]);
-        room.args(["--", "/agent", "exchange"]).args([name, link]).arg("7200");
+        let mut room =
+            shim(&["run", "--quiet", "--workspace", &shared, "--ro-bind", &agent, "/agent"]);
+        room.args(["--", "/agent", "exchange"]).args([name, link]).arg("600");
         let room = room.stdout(Stdio::piped()).spawn().unwrap();
         assert_eq!(line(room.stdout.as_ref().unwrap().as_fd(), LIMIT).as_deref(), Some("begun"));
         room
