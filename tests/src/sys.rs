@@ -49,6 +49,12 @@ pub fn link(from: &CStr, to: &CStr) -> Result<i64, i32> {
     check(unsafe { libc::linkat(here, from.as_ptr(), here, to.as_ptr(), follow) }.into())
 }
 
+/// memfd_create(2): a file that lies on no mount, and that anybody who has it can write to.
+pub fn memfd() -> OwnedFd {
+    // SAFETY: the kernel reads a NUL-terminated name; the descriptor is new.
+    unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"tests".as_ptr(), libc::MFD_CLOEXEC)) }
+}
+
 /// pidfd_open(2); `None` if there is no such process.
 pub fn pidfd_open(pid: u32) -> Option<OwnedFd> {
     let fd = call(libc::SYS_pidfd_open, [pid.into(), 0, 0, 0, 0]).ok()?;

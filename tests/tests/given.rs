@@ -13,7 +13,7 @@ use agent_init::orders::Flags;
 use agent_shim::Sandbox;
 use agent_shim::spec::Net;
 use agent_tests::run::{LIMIT, line};
-use agent_tests::{alone, attacker, room, sys};
+use agent_tests::{Scratch, alone, attacker, room, sys};
 
 fn sh(script: &str) -> Sandbox {
     Sandbox::new("sh").args(["-c", script])
@@ -69,16 +69,50 @@ fn kept_descriptors_are_where_they_are_wanted() {
     alone.no_stray();
 }
 
-/// The same file at two numbers, and one that the agent can write to.
+/// The same socket at two numbers, and one that the agent can write to.
 #[test] // seen to fail with kept descriptors that are close-on-exec
 fn a_kept_descriptor_can_be_used() {
     let _alone = alone();
-    let (read, write) = agent_shim::sys::pipe().unwrap();
-    let write = std::sync::Arc::new(write);
+    let (read, write) = std::os::unix::net::UnixStream::pair().unwrap();
+    let write = std::sync::Arc::new(OwnedFd::from(write));
     let sandbox = sh("echo one >&3; echo two >&7").keep_fd(write.clone(), 3).keep_fd(write, 7);
     assert_eq!(room(sandbox).unwrap().ok(), "");
     assert_eq!(line(read.as_fd(), LIMIT).as_deref(), Some("one"));
     assert_eq!(line(read.as_fd(), LIMIT).as_deref(), Some("two"));
+}
+
+/// What the agent could open once more, with more rights than it was given: pipes of both kinds at
+/// both ends, both sides of a terminal, what lies on no mount. The controls: a memfd that is sealed,
+/// a file, a device, a socket.
+#[test] // seen to fail without `launch::may_be_opened_again`
+fn what_could_be_opened_again_is_not_kept() {
+    let alone = alone();
+    let dir = Scratch::new();
+    let fifo = dir.at("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let fifo = File::options().read(true).write(true).open(fifo).unwrap();
+    let (read, write) = agent_shim::sys::pipe().unwrap();
+    let (master, slave) = sys::terminal().unwrap();
+    for (fd, errno, word) in [
+        (read, Errno::EOPNOTSUPP, "a pipe"),
+        (write, Errno::EOPNOTSUPP, "a pipe"),
+        (fifo.into(), Errno::EOPNOTSUPP, "a pipe or FIFO"),
+        (slave, Errno::EOPNOTSUPP, "a terminal"),
+        (master, Errno::EOPNOTSUPP, "a terminal"), // it hangs up the other
+        (sys::memfd(), Errno::ENODEV, "on no mount"),
+    ] {
+        let Err(failure) = room(sh("echo ran").keep_fd(fd, 5)) else { panic!("kept: {word}") };
+        assert_eq!((failure.0.step, failure.0.errno), (Step::KEEP, errno), "{failure}");
+        assert!(failure.to_string().contains(&format!("--keep-fd 5, {word}")), "{failure}");
+        assert!(!failure.hint().is_empty(), "{failure}");
+    }
+    let null = OwnedFd::from(File::open("/dev/null").unwrap());
+    let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let on_disk = OwnedFd::from(File::open(dir.file("file", "text")).unwrap());
+    let kept = sh("echo ran").keep_fd(file("text"), 4).keep_fd(null, 5);
+    let kept = kept.keep_fd(OwnedFd::from(socket), 6).keep_fd(on_disk, 7);
+    assert_eq!(room(kept).unwrap().ok(), "ran\n");
+    alone.no_stray();
 }
 
 /// What leads out of the room, or is no number to keep something at.
