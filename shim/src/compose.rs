@@ -15,7 +15,7 @@ use crate::limits::{Limits, Resource};
 use crate::overlay;
 use crate::pin::Pins;
 use crate::plan::{Identity, Plan};
-use crate::room::{Kind, Node};
+use crate::room::{Kind, Node, relative};
 use crate::sys::{self, NODEV, NOSUID, RDONLY};
 
 /// Makes the mount namespace what the layers ask for, and enters it.
@@ -128,7 +128,10 @@ fn make(plan: &Plan, node: &Node, pin: RawFd) -> Call<()> {
         }
         Kind::Proc => attach(node, at, pin, true),
         Kind::Device(..) | Kind::Mask(false) => attach(node, at, pin, false),
-        Kind::Bind(bind) => attach(node, at, pin, bind.is_dir()),
+        Kind::Bind(bind) => {
+            attach(node, at, pin, bind.is_dir())?;
+            bind.devices.iter().try_for_each(|at| keep_devices(at))
+        }
         Kind::Overlay(bind) => {
             call("mkdir", sys::mkdir(at, 0o755))?;
             overlay::make(&node.path, pin, bind.source.facts.bits)
@@ -142,6 +145,16 @@ fn make(plan: &Plan, node: &Node, pin: RawFd) -> Call<()> {
             attach(node, at, fd, true)
         }
     }
+}
+
+/// A mount of the host's device nodes, where it is now: nobody makes files there, nor changes any. Until it
+/// was attached, the kernel let nobody but its top be changed.
+fn keep_devices(at: &CStr) -> Call<()> {
+    let mount = call("openat2", sys::open_no_links_beneath(at))?;
+    call("mount_setattr", sys::set_mount(mount, RDONLY))?;
+    let flags = call("fstatvfs", sys::mount_flags(mount))?;
+    call("close", sys::close(mount))?;
+    if flags & RDONLY == 0 { Err((agent_init::error::READ_BACK, Errno(0))) } else { Ok(()) }
 }
 
 /// Attaches a mount at its place, which is made unless it is the host's, and sees it there.
@@ -162,11 +175,4 @@ fn attach(node: &Node, at: &CStr, mount: RawFd, is_dir: bool) -> Call<()> {
     }
     let (mounted, seen) = (call("fstat", sys::file_id(mount))?, call("stat", sys::path_id(at))?);
     if mounted == seen { Ok(()) } else { Err((agent_init::error::READ_BACK, Errno(0))) }
-}
-
-/// Without the leading slash.
-pub fn relative(path: &CStr) -> &CStr {
-    let bytes = path.to_bytes_with_nul();
-    let rest = bytes.strip_prefix(b"/").unwrap_or(bytes);
-    CStr::from_bytes_with_nul(rest).unwrap_or(c".")
 }

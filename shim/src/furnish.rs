@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::mounts::Mounts;
 use crate::plan::{Identity, Plan};
 use crate::room::{self, Bind, Kind, Node};
-use crate::source::{NO_WORKSPACE, NOT_WITHIN, Resolver, Source};
+use crate::source::{self, NO_WORKSPACE, NOT_WITHIN, Resolver, Source};
 use crate::spec::{Base, Mode, Net, Spec};
 use crate::tree::Asked;
 use crate::{git, sockets, sys, tree};
@@ -53,7 +53,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     }
     let mut repository = git::Shown::new();
     if let Some(dir) = &workspace {
-        let (shown, watch) = git::mounts(dir, spec.git, &resolver, &mut plan.warnings)?;
+        let (shown, watch) = git::mounts(dir, spec.git, &mut plan.warnings)?;
         plan.watch = watch;
         repository = shown;
     }
@@ -72,7 +72,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     plan.nodes = resolved.nodes;
     plan.warnings.extend(resolved.warnings);
     if !closes_sockets(plan) {
-        plan.warnings.extend(sockets::warnings(&plan.nodes));
+        plan.warnings.extend(sockets::warnings(&plan.nodes, &mounts));
     }
     idmap_writable(plan, workspace.as_ref(), &repository);
     let workspace = workspace.map(|dir| dir.path().to_owned());
@@ -98,12 +98,11 @@ const NOT_PID_1: &str = "without the layer pid agent-init is not PID 1: what the
 
 /// What the room has before anything is asked for. The links of a system are its own.
 fn base(spec: &Spec, plan: &Plan, resolver: &Resolver) -> Result<Vec<Node>, Failure> {
-    let system = Resolver { follow: true, ..*resolver };
     let mut nodes = room::bare();
     match &spec.base {
         Base::Bare => return Ok(nodes),
         Base::System => {
-            nodes.extend(room::system(&system));
+            nodes.extend(room::system());
             let (uid, gid) = plan.inner;
             nodes.extend(room::identity_files(uid, gid, &spec.hostname));
         }
@@ -116,11 +115,11 @@ fn base(spec: &Spec, plan: &Plan, resolver: &Resolver) -> Result<Vec<Node>, Fail
             if as_own && is_root_of_the_host(&image) {
                 return Err(wrong(Errno::EBUSY));
             }
-            nodes.extend(room::image(&image, *overlay, resolver).map_err(wrong)?);
+            nodes.extend(room::image(&image, *overlay).map_err(wrong)?);
         }
     }
     if spec.net == Net::Host {
-        nodes.extend(name_servers(&nodes, &system));
+        nodes.extend(name_servers(&nodes));
     }
     Ok(nodes)
 }
@@ -131,11 +130,11 @@ fn is_root_of_the_host(dir: &Source) -> bool {
 }
 
 /// Where the host asks for names.
-fn name_servers(nodes: &[Node], system: &Resolver) -> Option<Node> {
+fn name_servers(nodes: &[Node]) -> Option<Node> {
     let path = c"/etc/resolv.conf";
     let etc_is_ours =
         nodes.iter().any(|n| n.path.as_c_str() == c"/etc" && n.kind == Kind::Dir(0o755));
-    let source = system.open("--net", Path::new("/etc/resolv.conf")).ok()?;
+    let source = source::at(Path::new("/etc/resolv.conf"), true).ok()?;
     let bind = tree::bind(source, Mode::ReadOnly, "--net").ok()?;
     etc_is_ours.then(|| room::node(path, Kind::Bind(bind)))
 }

@@ -10,13 +10,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use agent_init::error::{Errno, Step};
 
 use crate::error::Failure;
 use crate::git_index::{self, Bad};
-use crate::source::{Resolver, Source};
+use crate::source::{Source, at_most_ten, brief};
 use crate::spec::Mode;
 
 /// What the mounts are called in messages.
@@ -89,14 +89,12 @@ pub type Shown = Vec<(Source, Mode)>;
 pub fn mounts(
     workspace: &Source,
     git: bool,
-    resolver: &Resolver,
     warnings: &mut Vec<String>,
 ) -> Result<(Shown, Watch), Failure> {
     let mut room = RepoMounts {
         workspace,
         git,
-        resolver,
-        warnings,
+        warnings: Vec::new(),
         places: BTreeSet::new(),
         shown: Vec::new(),
         watch: Watch::default(),
@@ -125,10 +123,13 @@ pub fn mounts(
         Found::Unproven(target) => {
             room.file_or_nothing()?;
             room.warnings.push(format!(
-                "{file:?} names {target:?}, which does not name it back, or lies around it: not shown"
+                "{} names {}, which does not name it back, or lies around it: not shown",
+                brief(&file),
+                brief(&target)
             ));
         }
     }
+    warnings.extend(at_most_ten(room.warnings, "of what the repository says"));
     Ok((room.shown, room.watch))
 }
 
@@ -136,8 +137,7 @@ pub fn mounts(
 struct RepoMounts<'a> {
     workspace: &'a Source,
     git: bool,
-    resolver: &'a Resolver<'a>,
-    warnings: &'a mut Vec<String>,
+    warnings: Vec<String>,
     places: BTreeSet<PathBuf>,
     shown: Shown,
     watch: Watch,
@@ -254,9 +254,10 @@ impl RepoMounts<'_> {
                 self.submodules(sub, &dir, &dir)
             }
             _ => {
-                let file = file.path();
                 self.warnings.push(format!(
-                    "{file:?} names {target:?}, which is none of its repository's submodules"
+                    "{} names {}, which is none of its repository's submodules",
+                    brief(file.path()),
+                    brief(&target)
                 ));
                 Ok(())
             }
@@ -273,15 +274,15 @@ impl RepoMounts<'_> {
             if hook.facts.is_file() && hook.facts.links > 1 {
                 return Err(refused(hook.path(), EMLINK));
             }
-            let anywhere = Resolver { follow: true, ..*self.resolver };
             let leads_here = || {
-                let target = anywhere.open(OPTION, hook.path());
-                target.is_ok_and(|target| target.path().starts_with(self.workspace.path()))
+                let target = hook.target().unwrap_or_default();
+                plain(&hooks.path().join(target)).starts_with(self.workspace.path())
             };
             if hook.facts.is_link() && leads_here() {
-                let hook = hook.path();
-                self.warnings
-                    .push(format!("{hook:?} is a link to a file that the agent can write"));
+                self.warnings.push(format!(
+                    "{} is a link to a file that the agent can write",
+                    brief(hook.path())
+                ));
             }
         }
         Ok(())
@@ -302,6 +303,18 @@ impl RepoMounts<'_> {
             }
         }
     }
+}
+
+/// Without `..`, by the text alone: for a warning.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 fn refused(path: &Path, errno: Errno) -> Failure {
@@ -472,8 +485,9 @@ impl Watch {
     pub fn planted(&self) -> Vec<String> {
         let there = |(path, _): &&(PathBuf, &str)| path.symlink_metadata().is_ok();
         let line = |(path, why): &(PathBuf, &str)| {
-            format!("{path:?} has appeared while the room ran: {why}")
+            format!("{} has appeared while the room ran: {why}", brief(path))
         };
-        self.0.iter().filter(there).map(line).collect()
+        let lines = self.0.iter().filter(there).map(line).collect();
+        at_most_ten(lines, "have appeared that git may obey")
     }
 }

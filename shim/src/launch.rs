@@ -12,8 +12,10 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ use crate::mounts::Mounts;
 use crate::ns;
 use crate::pin::Pins;
 use crate::plan::{self, Identity, Plan, Program};
-use crate::room;
+use crate::room::{self, Kind, Node};
 use crate::spec::Bend;
 use crate::stdio::{self, Ends, Stdio};
 use crate::sys::{self, Blocked, End, Side};
@@ -246,29 +248,44 @@ fn check_kept(plan: &Plan) -> Result<(), Failure> {
             return Err(Failure::new(Step::KEEP, "number", what, Errno::EINVAL));
         }
         may_be_given(fd.as_raw_fd(), Step::KEEP, &format!("--keep-fd {wanted}"))?;
-        may_be_opened_again(fd.as_raw_fd(), *wanted)?;
+        may_be_opened_again(plan, fd.as_fd(), *wanted)?;
     }
     Ok(())
 }
 
-/// By /proc/self/fd the agent can open what it has once more, with all the rights that the file
-/// gives it. A socket cannot be opened; of a file that lies on a mount Landlock decides.
-fn may_be_opened_again(fd: RawFd, number: RawFd) -> Result<(), Failure> {
+/// By /proc/self/fd the agent can open what it has once more, with all the rights that the file gives it,
+/// on the mount of the host that the caller has opened it on. A socket cannot be opened; of a file that
+/// lies on a mount Landlock decides, which knows it by the directories that the room shows.
+fn may_be_opened_again(plan: &Plan, fd: BorrowedFd, number: RawFd) -> Result<(), Failure> {
     let refused =
         |call, what, errno| Err(errno).at(Step::KEEP, call, format!("--keep-fd {number}, {what}"));
-    match sys::file_type(fd) {
+    match sys::file_type(fd.as_raw_fd()) {
         Ok(libc::S_IFSOCK) => return Ok(()),
         Ok(libc::S_IFIFO) => return refused("fstat", "a pipe or FIFO", Errno::EOPNOTSUPP),
-        Ok(libc::S_IFCHR) if tty::is_terminal(fd) => {
+        Ok(libc::S_IFCHR | libc::S_IFBLK) if tty::is_terminal(fd.as_raw_fd()) => {
             return refused("tcgetattr", "a terminal", Errno::EOPNOTSUPP);
         }
-        _ if sys::is_sealed(fd) => return Ok(()),
+        Ok(libc::S_IFCHR | libc::S_IFBLK) => return refused("fstat", "a device", Errno::ENODEV),
+        _ if sys::is_sealed(fd.as_raw_fd()) => return Ok(()),
         _ => {}
     }
-    let mount = sys::mount_id(fd).at(Step::KEEP, "statx", format!("--keep-fd {number}"))?;
-    match Mounts::read().has(mount) {
-        true => Ok(()),
-        false => refused("statx", "on no mount", Errno::ENODEV),
+    let at = || format!("--keep-fd {number}");
+    let mount = sys::mount_id(fd.as_raw_fd()).at(Step::KEEP, "statx", at())?;
+    let mounts = Mounts::read();
+    if !mounts.has(mount) {
+        return refused("statx", "on no mount", Errno::EXDEV);
+    }
+    let name = sys::name_of(fd).at(Step::KEEP, "readlink", at())?;
+    let names = mounts.names(Path::new(OsStr::from_bytes(&name)));
+    let shows = |node: &Node| match &node.kind {
+        Kind::Bind(bind) | Kind::Overlay(bind) => {
+            names.iter().any(|name| name.starts_with(bind.source.path()))
+        }
+        _ => false,
+    };
+    match plan.nodes.iter().any(shows) {
+        true => refused("fstat", "a file that the room shows", Errno::EBUSY),
+        false => Ok(()),
     }
 }
 

@@ -74,6 +74,24 @@ impl Mounts {
         self.0.iter().filter(|p| path.starts_with(&p.at)).max_by_key(depth)
     }
 
+    /// Mounts that hold the host's device nodes, from the source of a bind on: itself is an empty path. A
+    /// container's /dev is a tmpfs.
+    pub fn of_devices(&self, source: &Path) -> Vec<PathBuf> {
+        let dev = self.containing(Path::new("/dev")).filter(|point| point.at == Path::new("/dev"));
+        let holds = |p: &Point| {
+            let is_dev = dev.is_some_and(|d| d.device == p.device);
+            is_dev || matches!(&*p.kind, "devtmpfs" | "devpts")
+        };
+        let itself = self.containing(source).filter(|p| holds(p)).map(|_| PathBuf::new());
+        let below = self.below(source).into_iter().filter(|(_, p)| holds(p));
+        itself.into_iter().chain(below.map(|(rest, _)| rest.to_owned())).collect()
+    }
+
+    /// Whether any may keep whoever asks it waiting.
+    pub fn may_wait(&self) -> bool {
+        self.0.iter().any(Point::may_wait)
+    }
+
     /// A mount on the way to `path` that may keep whoever walks there waiting. Not `/`: this program
     /// came from there.
     pub fn waiting_on_the_way(&self, path: &Path) -> Option<&Point> {

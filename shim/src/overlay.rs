@@ -8,10 +8,10 @@ use std::os::fd::RawFd;
 
 use agent_init::error::{Errno, Step};
 
-use crate::compose::{Call, call, relative};
+use crate::compose::{Call, call};
 use crate::error::{At, Failure};
 use crate::plan::Plan;
-use crate::room::Kind;
+use crate::room::{Kind, relative};
 use crate::sys::{self, NODEV, NOSUID};
 
 /// Where the layers lie while the room is filled.

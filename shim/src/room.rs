@@ -7,7 +7,7 @@ use std::sync::Arc;
 use agent_init::error::Errno;
 use agent_init::landlock::Access;
 
-use crate::source::{Resolver, Source};
+use crate::source::{self, Source};
 use crate::spec::Mode;
 
 /// How a node of the composed root comes to be.
@@ -48,13 +48,16 @@ pub struct Bind {
     pub owner: (u32, u32),
     /// What is its owner's is shown as the agent's own.
     pub shown_as_own: bool,
+    /// Where in the room, without the leading slash, it brings mounts of the host's device nodes along:
+    /// those are read-only, whatever the mode.
+    pub devices: Vec<CString>,
 }
 
 impl Bind {
     /// With the owner that it has.
     pub fn new(source: Source, mode: Mode) -> Bind {
         let owner = source.facts.owner;
-        Bind { source, mode, owner, shown_as_own: false }
+        Bind { source, mode, owner, shown_as_own: false, devices: Vec::new() }
     }
 
     /// Not a file, device or socket.
@@ -62,10 +65,9 @@ impl Bind {
         self.source.facts.is_dir()
     }
 
-    /// A device node, or the directory that a host has its nodes in: nobody makes files there.
+    /// Itself a device node.
     pub fn is_device(&self) -> bool {
-        let is_node = matches!(self.source.facts.kind, libc::S_IFCHR | libc::S_IFBLK);
-        is_node || self.mode == Mode::Devices && self.source.path().starts_with("/dev")
+        matches!(self.source.facts.kind, libc::S_IFCHR | libc::S_IFBLK)
     }
 
     /// Whether what the agent does there reaches the host.
@@ -107,6 +109,13 @@ pub fn grant(path: &CStr, kind: &Kind) -> Access {
         Kind::File(_) => Access::READ & Access::OF_A_FILE,
         Kind::Devpts | Kind::Device(..) | Kind::Link(_) | Kind::Mask(_) => Access::empty(),
     }
+}
+
+/// Without the leading slash.
+pub fn relative(path: &CStr) -> &CStr {
+    let bytes = path.to_bytes_with_nul();
+    let rest = bytes.strip_prefix(b"/").unwrap_or(bytes);
+    CStr::from_bytes_with_nul(rest).unwrap_or(c".")
 }
 
 /// A node on the room's own tmpfs.
@@ -196,19 +205,19 @@ const SYSTEM: &[&CStr] = &[
 
 /// The host's system directories, read-only, and the private ones. What the host does not have is
 /// left out; its links (merged /usr) are links in the room.
-pub fn system(resolver: &Resolver) -> Vec<Node> {
+pub fn system() -> Vec<Node> {
     let mut nodes = private();
     nodes.push(node(c"/var", Kind::Dir(0o755)));
     nodes.push(node(c"/var/tmp", Kind::Scratch(0o1777)));
     nodes.push(node(c"/etc", Kind::Dir(0o755)));
     let found = SYSTEM.iter().filter_map(|path| Some((path, Source::itself(path).ok()?)));
-    nodes.extend(found.filter_map(|(path, source)| shown(path, source, resolver)));
+    nodes.extend(found.filter_map(|(path, source)| shown(path, source)));
     nodes
 }
 
 /// The entries of an image's root, read-only or with a layer over them; what every room has takes
 /// their place.
-pub fn image(dir: &Source, overlay: bool, resolver: &Resolver) -> Result<Vec<Node>, Errno> {
+pub fn image(dir: &Source, overlay: bool) -> Result<Vec<Node>, Errno> {
     let mut nodes = private();
     let mut names = dir.names(MOST_OF_A_ROOT)?;
     names.sort();
@@ -217,7 +226,7 @@ pub fn image(dir: &Source, overlay: bool, resolver: &Resolver) -> Result<Vec<Nod
         if PRIVATE.contains(&name.as_c_str()) {
             continue;
         }
-        let found = dir.find(&entry)?.and_then(|source| shown(&name, source, resolver));
+        let found = dir.find(&entry)?.and_then(|source| shown(&name, source));
         nodes.extend(found.map(|found| match found.kind {
             Kind::Bind(bind) if bind.is_dir() && overlay => node(&name, Kind::Overlay(bind)),
             _ => found,
@@ -233,7 +242,7 @@ const MOST_OF_A_ROOT: usize = 1024;
 const PRIVATE: &[&CStr] = &[c"/proc", c"/sys", c"/dev", c"/tmp", c"/run", c"/home"];
 
 /// A directory, file or link of the host at `path`, read-only; anything else is left out.
-fn shown(path: &CStr, source: Source, resolver: &Resolver) -> Option<Node> {
+fn shown(path: &CStr, source: Source) -> Option<Node> {
     if !source.facts.is_link() {
         let bound = source.facts.is_dir() || source.facts.is_file();
         return bound.then(|| node(path, Kind::Bind(Bind::new(source, Mode::ReadOnly))));
@@ -244,7 +253,7 @@ fn shown(path: &CStr, source: Source, resolver: &Resolver) -> Option<Node> {
         let target = CString::new(source.target().ok()?.into_os_string().into_vec()).ok()?;
         return Some(node(path, Kind::Link(target)));
     }
-    let followed = resolver.open("", source.path()).ok()?;
+    let followed = source::at(source.path(), true).ok()?;
     let bound = followed.facts.is_dir() || followed.facts.is_file();
     bound.then(|| node(path, Kind::Bind(Bind::new(followed, Mode::ReadOnly))))
 }
@@ -302,9 +311,7 @@ mod tests {
 
     #[test]
     fn only_what_is_the_agents_can_be_written() {
-        let mounts = crate::mounts::Mounts::read();
-        let resolver = Resolver { follow: true, mounts: &mounts };
-        for node in bare().into_iter().chain(system(&resolver)) {
+        for node in bare().into_iter().chain(system()) {
             let write = node.access.intersects(Access::MAKE_REG | Access::REMOVE_FILE);
             assert_eq!(write, matches!(node.kind, Kind::Scratch(_)), "{node:?}");
         }

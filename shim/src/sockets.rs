@@ -1,18 +1,18 @@
-//! UNIX sockets of the host that lie in what a room shows: whoever listens there can be reached from the
+//! UNIX sockets of the host that lie in what a room shows: whoever has bound one can be reached from the
 //! room, whatever network it has. They are found by the kernel's list and not by a walk: the path that a
-//! program has bound, if a socket is there now. What this misses: a program with another root directory or
-//! mount namespace, and a relative name that is not relative to the top of what is shown. unix(7), proc(5).
+//! program has bound, if a socket is there now. What this misses is in SECURITY.md. unix(7), proc(5).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::mounts::Mounts;
 use crate::room::{Bind, Kind, Node};
-use crate::source::shown;
+use crate::source::{self, Source, at_most_ten, shown};
 use crate::spec::Mode;
 
-/// A line for each socket that somebody listens at, by its path in the room; of many, the first few.
-pub fn warnings(nodes: &[Node]) -> Vec<String> {
+/// A line for each socket that somebody has bound, by its path in the room; of many, the first few.
+pub fn warnings(nodes: &[Node], mounts: &Mounts) -> Vec<String> {
     let binds: Vec<_> = nodes.iter().filter_map(directory).collect();
     if binds.is_empty() {
         return Vec::new();
@@ -20,21 +20,18 @@ pub fn warnings(nodes: &[Node]) -> Vec<String> {
     // The list has been seen to be some hundred lines; without it nothing can be told.
     let table = std::fs::read("/proc/net/unix").unwrap_or_default();
     let mut found: Vec<PathBuf> = Vec::new();
-    for name in table.split(|b| *b == b'\n').filter_map(listener) {
+    for name in table.split(|b| *b == b'\n').filter_map(bound) {
         let name = Path::new(OsStr::from_bytes(name));
         // Joined with an absolute name, a directory is left out.
         let mut paths: Vec<_> =
             binds.iter().map(|(_, bind)| bind.source.path().join(name)).collect();
         paths.dedup();
-        for (path, (node, bind)) in
-            paths.iter().flat_map(|path| binds.iter().map(move |b| (path, b)))
-        {
+        let sockets = paths.iter().filter_map(|path| socket(path, mounts));
+        let names: Vec<_> = sockets.flat_map(|path| mounts.names(&path)).collect();
+        for (path, (node, bind)) in names.iter().flat_map(|p| binds.iter().map(move |b| (p, b))) {
             let Ok(rest) = path.strip_prefix(bind.source.path()) else { continue };
             let place = Path::new(OsStr::from_bytes(node.path.to_bytes())).join(rest);
-            if !found.contains(&place)
-                && is_seen(nodes, node, &place)
-                && bind.source.beneath(rest).is_ok_and(|s| s.facts.kind == libc::S_IFSOCK)
-            {
+            if !found.contains(&place) && is_seen(nodes, node, &place) {
                 found.push(place);
             }
         }
@@ -42,8 +39,17 @@ pub fn warnings(nodes: &[Node]) -> Vec<String> {
     told(&found)
 }
 
-/// Most names in messages.
-const MOST_TOLD: usize = 10;
+/// The kernel's name of the socket at `path`, through whatever links it was bound by. Where something
+/// mounted may not answer, no link is followed.
+fn socket(path: &Path, mounts: &Mounts) -> Option<PathBuf> {
+    let found = match mounts.may_wait() {
+        true if mounts.waiting_on_the_way(path).is_some() => return None,
+        true => Source::without_links(path),
+        false => source::at(path, true),
+    };
+    let found = found.ok().filter(|source| source.facts.kind == libc::S_IFSOCK)?;
+    Some(found.path().to_owned())
+}
 
 fn told(found: &[PathBuf]) -> Vec<String> {
     let line = |place: &PathBuf| {
@@ -52,11 +58,7 @@ fn told(found: &[PathBuf]) -> Vec<String> {
             "the socket {place} leads out of the room, to a program of the host: --mask {place} hides it"
         )
     };
-    let mut lines: Vec<_> = found.iter().take(MOST_TOLD).map(line).collect();
-    if let Some(more) = found.len().checked_sub(MOST_TOLD).filter(|n| *n > 0) {
-        lines.push(format!("{more} more sockets of the host are in what is shown"));
-    }
-    lines
+    at_most_ten(found.iter().map(line).collect(), "sockets of the host are in what is shown")
 }
 
 fn directory(node: &Node) -> Option<(&Node, &Bind)> {
@@ -76,9 +78,9 @@ fn is_seen(nodes: &[Node], node: &Node, place: &Path) -> bool {
     !nodes.iter().any(is_over)
 }
 
-/// The name in a line, if somebody listens there. Columns are Num RefCount Protocol Flags Type St Inode
-/// Path, padded with blanks; the name is all that follows, blanks and all.
-fn listener(line: &[u8]) -> Option<&[u8]> {
+/// The name in a line, if somebody can be reached there. Columns are Num RefCount Protocol Flags Type St
+/// Inode Path, padded with blanks; the name is all that follows, blanks and all.
+fn bound(line: &[u8]) -> Option<&[u8]> {
     let mut rest = line;
     let mut columns = [&line[..0]; 7];
     for column in &mut columns {
@@ -86,11 +88,13 @@ fn listener(line: &[u8]) -> Option<&[u8]> {
         (*column, rest) = rest.split_at(rest.iter().position(|b| *b == b' ')?);
     }
     let name = rest.get(1..).filter(|name| !name.is_empty() && !name.starts_with(b"@"))?;
-    (columns.get(3) == Some(&LISTENS)).then_some(name)
+    (columns[3] == LISTENS || columns[4] == DATAGRAMS).then_some(name)
 }
 
 /// `__SO_ACCEPTCON`, include/linux/net.h.
 const LISTENS: &[u8] = b"00010000";
+/// SOCK_DGRAM: nobody has to listen.
+const DATAGRAMS: &[u8] = b"0002";
 
 #[cfg(test)]
 mod tests {
@@ -101,12 +105,14 @@ mod tests {
         let line = |flags: &str, name: &str| {
             format!("00000000b: 00000002 00000000 {flags} 0001 01  1234 {name}")
         };
-        let of = |text: String| listener(text.as_bytes()).map(<[u8]>::to_vec);
+        let of = |text: String| bound(text.as_bytes()).map(<[u8]>::to_vec);
         assert_eq!(of(line("00010000", "/run/a b")), Some(b"/run/a b".to_vec()));
         assert_eq!(of(line("00010000", "relative")), Some(b"relative".to_vec()));
         assert_eq!(of(line("00010000", "@abstract")), None);
         assert_eq!(of(line("00000000", "/run/connected")), None);
         assert_eq!(of("00000000b: 00000002 00000000 00010000 0001 01  1234".into()), None);
+        let datagrams = "00000000b: 00000002 00000000 00000000 0002 01  1234 /d".to_owned();
+        assert_eq!(of(datagrams), Some(b"/d".to_vec()));
         assert_eq!(of(String::new()), None);
     }
 }

@@ -155,8 +155,8 @@ impl Resolver<'_> {
     /// Opens `path`, which `option` names.
     pub fn open(&self, option: &str, path: &Path) -> Result<Source, Failure> {
         let wrong = |errno| Failure::new(Step::ROOM, option, path.as_os_str().as_bytes(), errno);
-        if let Some(point) = self.waiting(path) {
-            self.try_out(path).map_err(|errno| wrong(errno).hinting(waited(point)))?;
+        if self.mounts.may_wait() && self.may_meet_one(path) {
+            self.try_out(path).map_err(|errno| wrong(errno).hinting(self.waited(path)))?;
         }
         let source = walk(path, self.follow).map_err(|refusal| match refusal {
             Refusal::Call(errno) => wrong(errno),
@@ -174,10 +174,30 @@ impl Resolver<'_> {
         }
     }
 
-    /// What on the way to `path` may keep us waiting.
-    fn waiting(&self, path: &Path) -> Option<&Point> {
+    /// Whether the way to `path` may lead to what keeps us waiting: where it is all names, they tell.
+    fn may_meet_one(&self, path: &Path) -> bool {
+        let has_link = || {
+            text(path.as_os_str())
+                .is_ok_and(|p| sys::open_no_links(&p).map(sys::own).err() == Some(Errno::ELOOP))
+        };
+        self.on_the_way(path).is_some()
+            || path.components().any(|c| c == Component::ParentDir)
+            || has_link()
+    }
+
+    fn on_the_way(&self, path: &Path) -> Option<&Point> {
         let absolute = std::path::absolute(path).ok()?;
         self.mounts.waiting_on_the_way(&absolute)
+    }
+
+    /// For a hint: what did not answer.
+    fn waited(&self, path: &Path) -> String {
+        let what = match self.on_the_way(path) {
+            Some(point) => format!("the {} at {}", point.kind, shown(&point.at)),
+            None => "a file system that its links lead to".into(),
+        };
+        let seconds = PATIENCE.as_secs();
+        format!("{what} did not answer within {seconds} s: see whether its server is there")
     }
 
     /// Lets a child open it, which can be ended: a process that waits for a file system can do
@@ -203,8 +223,12 @@ impl Resolver<'_> {
     }
 }
 
-/// Where the links of `path` lead: what can be named in its place.
+/// Where the links of `path` lead: what can be named in its place. An agent's link may lead to a file system
+/// that does not answer: where there is one, nobody goes to see.
 pub fn leads_to(path: &Path) -> Option<PathBuf> {
+    if Mounts::read().may_wait() {
+        return None;
+    }
     walk(path, true).ok().map(|source| source.path().to_owned())
 }
 
@@ -290,7 +314,7 @@ fn other_way(link: &Path, path: &Path) -> String {
             "{link} is a symbolic link that an agent may have made: name {}, or follow links of all directories with --follow-links",
             shown(&real)
         ),
-        None => format!("{link} is a symbolic link that leads nowhere"),
+        None => format!("{link} is a symbolic link: name what it leads to, if it is there"),
     }
 }
 
@@ -314,19 +338,35 @@ fn is_magic(link: &Source) -> Result<bool, Errno> {
     Ok(sys::file_system_of(link.as_fd())? == PROC_SUPER_MAGIC)
 }
 
-fn waited(point: &Point) -> String {
-    format!(
-        "the {} at {} did not answer within {} s: see whether its server is there",
-        point.kind,
-        shown(&point.at),
-        PATIENCE.as_secs()
-    )
-}
-
 /// For a line of text: whatever is in a name, it does not end the line.
 pub fn shown(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
 }
+
+/// The same of what somebody else has written: of a long one, its begin.
+pub fn brief(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.get(..MOST_SHOWN) {
+        Some(begin) if bytes.len() > MOST_SHOWN => format!("{}...", begin.escape_ascii()),
+        _ => shown(path),
+    }
+}
+
+/// Bytes of a name in a warning at most.
+const MOST_SHOWN: usize = 300;
+
+/// Lines about things of one kind: the first ten, then how many more there are.
+pub fn at_most_ten(mut lines: Vec<String>, what: &str) -> Vec<String> {
+    let more = lines.len().saturating_sub(MOST_TOLD);
+    lines.truncate(MOST_TOLD);
+    if more > 0 {
+        lines.push(format!("{more} more {what}"));
+    }
+    lines
+}
+
+/// Lines about things of one kind at most.
+const MOST_TOLD: usize = 10;
 
 fn text(path: &OsStr) -> Result<CString, Errno> {
     CString::new(path.as_bytes()).map_err(|_| Errno::EINVAL)

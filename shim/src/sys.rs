@@ -228,13 +228,20 @@ const OPEN_TREE_CLOEXEC: i32 = libc::O_CLOEXEC;
 pub fn set_tree(fd: RawFd, set: u64, idmap: Option<RawFd>) -> Result<(), Errno> {
     let namespace = idmap.map_or(0, |fd| u64::from(fd.unsigned_abs()));
     let set = if idmap.is_some() { set | IDMAP } else { set };
-    // struct mount_attr: set, clear, propagation, userns_fd.
-    let attr = [set, 0, libc::MS_PRIVATE, namespace];
-    let (at, size) = (attr.as_ptr(), size_of_val(&attr));
-    let flags = libc::AT_RECURSIVE | libc::AT_EMPTY_PATH;
+    set_attr(fd, [set, 0, libc::MS_PRIVATE, namespace], libc::AT_RECURSIVE)
+}
+
+/// The same of that mount alone: more attributes.
+pub fn set_mount(fd: RawFd, set: u64) -> Result<(), Errno> {
+    set_attr(fd, [set, 0, 0, 0], 0)
+}
+
+/// struct mount_attr: set, clear, propagation, userns_fd.
+fn set_attr(fd: RawFd, attr: [u64; 4], flags: i32) -> Result<(), Errno> {
+    let (at, size, empty) = (attr.as_ptr(), size_of_val(&attr), c"".as_ptr());
+    let flags = flags | libc::AT_EMPTY_PATH;
     // SAFETY: the kernel reads an empty string and `size` bytes of `attr`.
-    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, c"".as_ptr(), flags, at, size) })
-        .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, fd, empty, flags, at, size) }).map(drop)
 }
 
 /// fsopen(2), fsconfig(2), fsmount(2): a mount that is attached nowhere. An option without a

@@ -16,7 +16,7 @@ use agent_init::landlock::Access;
 
 use crate::error::Failure;
 use crate::guard;
-use crate::mounts::Mounts;
+use crate::mounts::{self, Mounts};
 use crate::room::{self, Bind, Kind, Node};
 use crate::source::{MOST_LINKS, Resolver, Source, shown};
 use crate::spec::{Mode, Mount, What};
@@ -184,7 +184,22 @@ pub fn resolve(
     for (at, target) in ways {
         put_link(&mut tree, at, target);
     }
-    Ok(Resolved { nodes: with_parents(tree, &mut warnings)?, warnings })
+    let mut nodes = with_parents(tree, &mut warnings)?;
+    for node in &mut nodes {
+        if let Kind::Bind(bind) = &mut node.kind
+            && bind.can_be_written()
+            && bind.is_dir()
+        {
+            let place = Path::new(OsStr::from_bytes(room::relative(&node.path).to_bytes()));
+            let name = |rest: PathBuf| {
+                CString::new(mounts::joined(place, &rest).into_os_string().into_encoded_bytes())
+                    .ok()
+            };
+            let devices = mounts.of_devices(bind.source.path());
+            bind.devices = devices.into_iter().filter_map(name).collect();
+        }
+    }
+    Ok(Resolved { nodes, warnings })
 }
 
 /// A link of the host at its own place, where that is on the room's own tmpfs and nothing else is there:

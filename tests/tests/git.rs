@@ -228,7 +228,7 @@ fn what_no_mount_keeps_away_is_told() {
             place.room(&["--git", "--workspace", &dir], "w", "git commit -q --allow-empty -m x");
         assert_eq!((quiet.ok(), &*quiet.stderr), ("", ""));
         let output = place.room(&["--git", "--workspace", &dir], "w", &format!("{EVIL} {script}"));
-        let wanted = format!("warning: \"{dir}/{says}\" has appeared while the room ran: ");
+        let wanted = format!("warning: {dir}/{says} has appeared while the room ran: ");
         assert!(output.stderr.contains(&wanted), "{script}: {output:?}");
     }
     // Where git has no repository yet, the agent may make one.
@@ -239,7 +239,7 @@ fn what_no_mount_keeps_away_is_told() {
         "empty",
         "git init -q; git commit -q --allow-empty -m x",
     );
-    assert!(output.stderr.contains(&format!("\"{dir}/.git\" has appeared")), "{output:?}");
+    assert!(output.stderr.contains(&format!("{dir}/.git has appeared")), "{output:?}");
 }
 
 /// A layout that cannot be guarded ends the launch, and says what to do.

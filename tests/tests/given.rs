@@ -93,23 +93,24 @@ fn what_could_be_opened_again_is_not_kept() {
     let fifo = File::options().read(true).write(true).open(fifo).unwrap();
     let (read, write) = agent_shim::sys::pipe().unwrap();
     let (master, slave) = sys::terminal().unwrap();
+    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
     for (fd, errno, word) in [
         (read, Errno::EOPNOTSUPP, "a pipe"),
         (write, Errno::EOPNOTSUPP, "a pipe"),
         (fifo.into(), Errno::EOPNOTSUPP, "a pipe or FIFO"),
         (slave, Errno::EOPNOTSUPP, "a terminal"),
         (master, Errno::EOPNOTSUPP, "a terminal"), // it hangs up the other
-        (sys::memfd(), Errno::ENODEV, "on no mount"),
+        (sys::memfd(), Errno::EXDEV, "on no mount"),
+        (null(), Errno::ENODEV, "a device"),
     ] {
         let Err(failure) = room(sh("echo ran").keep_fd(fd, 5)) else { panic!("kept: {word}") };
         assert_eq!((failure.0.step, failure.0.errno), (Step::KEEP, errno), "{failure}");
         assert!(failure.to_string().contains(&format!("--keep-fd 5, {word}")), "{failure}");
         assert!(!failure.hint().is_empty(), "{failure}");
     }
-    let null = OwnedFd::from(File::open("/dev/null").unwrap());
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     let on_disk = OwnedFd::from(File::open(dir.file("file", "text")).unwrap());
-    let kept = sh("echo ran").keep_fd(file("text"), 4).keep_fd(null, 5);
+    let kept = sh("echo ran").keep_fd(file("text"), 4);
     let kept = kept.keep_fd(OwnedFd::from(socket), 6).keep_fd(on_disk, 7);
     assert_eq!(room(kept).unwrap().ok(), "ran\n");
     alone.no_stray();
@@ -124,7 +125,7 @@ fn what_cannot_be_kept_is_refused() {
         assert_eq!((failure.0.step, failure.0.errno), (Step::KEEP, errno), "{failure}");
         assert!(failure.to_string().contains(word), "{failure}");
     };
-    let null = || OwnedFd::from(File::open("/dev/null").unwrap());
+    let null = || file("text");
     let at = |path: &str, flags: i32| {
         let mut options = std::fs::OpenOptions::new();
         std::os::unix::fs::OpenOptionsExt::custom_flags(options.read(true), flags);

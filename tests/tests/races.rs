@@ -75,8 +75,6 @@ const RACES: &[Race] = &[
     race("in between", "sub",           "--rootfs @/sub/in --overlay",             "/ /data"), // 93, 109
     race("start",      "sub",           "--workspace .",                           "."), // 24, 13
     race("start",      "sub",           "--workspace in",                          "."), // 23, 24
-    race("start",      "sub",           "--workspace @ --bind in/data /x",         "/x"), // 0, 0
-    race("less deep",  "sub/in/data",   "--workspace @/sub/in/data/../../in",      "."), // 0, 0
     // Seen to fail with a resolver that asks the kernel for `..`, name by name after a link (/bin): 116 of 2000.
     race("less deep",  "sub/in/data",   "--bind /bin/../..@/sub/in/data/../../id /x", "/x"), // 0, 0
 ];
@@ -251,7 +249,8 @@ impl Place {
         );
         changed.for_each(|line| println!("    written: {line}"));
         count.other.dedup();
-        count.other.iter().take(3).for_each(|line| println!("    other: {line}"));
+        count.other.truncate(3);
+        count.other.iter().for_each(|line| println!("    other: {line}"));
         count
     }
 
