@@ -115,7 +115,8 @@ step_tools() {
     packages=
     lacks() { has "$1" || packages="$packages $2"; }
     lacks bwrap bubblewrap
-    lacks busybox busybox-static
+    # The dynamic one is no program for an empty root.
+    { has busybox && ! ldd "$(command -v busybox)" >/dev/null 2>&1; } || packages="$packages busybox-static"
     lacks shellcheck shellcheck
     lacks strace strace
     lacks dash dash

@@ -163,6 +163,8 @@ const HINTS: &[(Step, Option<Errno>, &str)] = &[
     (Step::STDIO,    Some(Errno::EBADF),      "only an open file, device, pipe or socket can be standard input, output or error of a room"),
     (Step::STDIO,    Some(Errno::EISDIR),                    "a room never gets a directory of the host: redirect it from or to a file, a pipe, /dev/null"),
     (Step::KEEP,     Some(Errno::EOPNOTSUPP), "the agent could open a pipe or a terminal again, with more rights: use a socket pair or a regular file, --file or --pass-socket; --tty gives a terminal"),
+    (Step::KEEP,     Some(Errno::EBADF),      "a regular file or a socket can be kept: no O_PATH descriptor, epoll, eventfd or pidfd; and its number is below --nofile"),
+    (Step::KEEP,     Some(Errno::EISDIR),     "a directory of the host leads out of every root: --bind shows one"),
     (Step::KEEP,     Some(Errno::EXDEV),      "what lies on no mount is out of Landlock's reach: seal a memfd against writing (F_SEAL_WRITE), or use a regular file or --file"),
     (Step::KEEP,     Some(Errno::ENODEV),     "a device of the host is shown by --dev-bind, where its mode and times stay"),
     (Step::KEEP,     Some(Errno::EBUSY),      "a file of the records, of a standard stream, or of a directory that the room shows could be opened again with more rights: keep another file, or let the agent open it by its path"),

@@ -41,7 +41,9 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     for mount in &spec.mounts {
         asked.push(tree::asked(mount, &resolver)?);
     }
-    plan.warnings.extend(asked.iter().filter_map(Asked::bind).filter_map(warn_broad_bind));
+    plan.warnings.extend(
+        asked.iter().filter_map(Asked::bind).filter_map(|bind| warn_broad_bind(bind, &mounts)),
+    );
     plan.warnings.extend(spec.filter.warning().map(str::to_owned));
     if spec.layers.contains(Layers::SECCOMP) && !spec.layers.contains(Layers::PID) {
         plan.warnings.push(NOT_PID_1.into());
@@ -53,7 +55,7 @@ pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     }
     let mut repository = git::Shown::new();
     if let Some(dir) = &workspace {
-        let (shown, watch) = git::mounts(dir, spec.git, &mut plan.warnings)?;
+        let (shown, watch) = git::mounts(dir, spec.git, &mounts, &mut plan.warnings)?;
         plan.watch = watch;
         repository = shown;
     }
@@ -163,9 +165,9 @@ fn workspace(dir: &Path, resolver: &Resolver) -> Result<Source, Failure> {
 }
 
 /// A directory of the host that shows more than a caller may think of.
-fn warn_broad_bind((option, bind): (&'static str, &Bind)) -> Option<String> {
+fn warn_broad_bind((option, bind): (&'static str, &Bind), mounts: &Mounts) -> Option<String> {
     let source = bind.source.path();
-    let what = match own_home() {
+    let what = match own_home(mounts) {
         _ if is_root_of_the_host(&bind.source) => "all that you have on this host",
         Some(home) if home.starts_with(source) => "your home, with its keys and settings,",
         _ => return None,
@@ -174,9 +176,13 @@ fn warn_broad_bind((option, bind): (&'static str, &Bind)) -> Option<String> {
     Some(format!("{option} {source:?}: {what} can be {can}"))
 }
 
-/// The caller's home, by the kernel's name.
-fn own_home() -> Option<PathBuf> {
-    let home = Source::following_links(&PathBuf::from(std::env::var_os("HOME")?)).ok()?;
+/// The caller's home, by the kernel's name, if that can be had at once.
+fn own_home(mounts: &Mounts) -> Option<PathBuf> {
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    if mounts.waiting_on_the_way(&home).is_some() {
+        return Some(home);
+    }
+    let home = Source::following_links(&home).ok()?;
     home.facts.is_dir().then(|| home.path().to_owned())
 }
 

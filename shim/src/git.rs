@@ -16,7 +16,8 @@ use agent_init::error::{Errno, Step};
 
 use crate::error::Failure;
 use crate::git_index::{self, Bad};
-use crate::source::{Source, at_most_ten, brief};
+use crate::mounts::Mounts;
+use crate::source::{ETIMEDOUT, Source, at_most_ten, brief};
 use crate::spec::Mode;
 
 /// What the mounts are called in messages.
@@ -89,11 +90,13 @@ pub type Shown = Vec<(Source, Mode)>;
 pub fn mounts(
     workspace: &Source,
     git: bool,
+    mounts: &Mounts,
     warnings: &mut Vec<String>,
 ) -> Result<(Shown, Watch), Failure> {
     let mut room = RepoMounts {
         workspace,
         git,
+        mounts,
         warnings: Vec::new(),
         places: BTreeSet::new(),
         shown: Vec::new(),
@@ -101,7 +104,7 @@ pub fn mounts(
         submodules: 0,
     };
     let file = workspace.path().join(".git");
-    match find(workspace)? {
+    match find(workspace, mounts)? {
         Found::Nothing => {
             room.watch.add(workspace, ".git", "git runs its hooks, and what its config names");
             room.watch.add(workspace, "HEAD", "git may take it for a bare repository");
@@ -137,6 +140,7 @@ pub fn mounts(
 struct RepoMounts<'a> {
     workspace: &'a Source,
     git: bool,
+    mounts: &'a Mounts,
     warnings: Vec<String>,
     places: BTreeSet<PathBuf>,
     shown: Shown,
@@ -249,7 +253,7 @@ impl RepoMounts<'_> {
         }
         self.show(&file, Mode::ReadOnly)?;
         let target = named_by(sub, &file)?;
-        match Source::without_links(&target) {
+        match self.named(&target) {
             Ok(dir) if dir.path().starts_with(common.path().join("modules")) => {
                 self.submodules(sub, &dir, &dir)
             }
@@ -262,6 +266,11 @@ impl RepoMounts<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// What an agent may have named; it may be where nobody answers.
+    fn named(&self, path: &Path) -> Result<Source, Errno> {
+        named(path, self.mounts)
     }
 
     /// A hook that is a link is the file it leads to.
@@ -317,6 +326,15 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
+/// What is at a path that an agent may have written. Without a link, its text says where it leads: where
+/// nobody may answer, it is not looked at.
+fn named(path: &Path, mounts: &Mounts) -> Result<Source, Errno> {
+    match mounts.waiting_on_the_way(&plain(path)) {
+        Some(_) => Err(ETIMEDOUT),
+        None => Source::without_links(path),
+    }
+}
+
 fn refused(path: &Path, errno: Errno) -> Failure {
     Failure::new(Step::ROOM, OPTION, path.as_os_str().as_bytes(), errno)
 }
@@ -363,7 +381,7 @@ fn kept(dir: &Source, names: &[(&str, Need)], used: Option<bool>) -> Result<Vec<
 }
 
 /// Finds it, believing nothing that the agent may have written.
-fn find(workspace: &Source) -> Result<Found, Failure> {
+fn find(workspace: &Source, mounts: &Mounts) -> Result<Found, Failure> {
     let Some(file) = entry(workspace, ".git")? else {
         // git takes a directory with these for a bare repository.
         let has = |name: &&str| workspace.find(name).is_ok_and(|found| found.is_some());
@@ -377,19 +395,19 @@ fn find(workspace: &Source) -> Result<Found, Failure> {
         return Ok(Found::Here(file));
     }
     let target = named_by(workspace, &file)?;
-    Ok(linked(workspace, &target).unwrap_or(Found::Unproven(target)))
+    Ok(linked(workspace, &target, mounts).unwrap_or(Found::Unproven(target)))
 }
 
 /// The directory that a `.git` file in `dir` names.
 fn named_by(dir: &Source, file: &Source) -> Result<PathBuf, Failure> {
-    let text = file.read(MOST).map_err(|errno| refused(file.path(), errno))?;
+    let text = file.read(MOST_OF_A_NAME).map_err(|errno| refused(file.path(), errno))?;
     let target = text.strip_prefix(b"gitdir:").map(<[u8]>::trim_ascii).unwrap_or_default();
     Ok(dir.path().join(OsStr::from_bytes(target)))
 }
 
 /// That directory, if it names the file back. Through a link, it would not be in the room.
-fn linked(workspace: &Source, target: &Path) -> Option<Found> {
-    let dir = Source::without_links(target).ok().filter(|dir| dir.facts.is_dir())?;
+fn linked(workspace: &Source, target: &Path, mounts: &Mounts) -> Option<Found> {
+    let dir = named(target, mounts).ok().filter(|dir| dir.facts.is_dir())?;
     if dir.path() == workspace.path() {
         return None;
     }
@@ -397,11 +415,11 @@ fn linked(workspace: &Source, target: &Path) -> Option<Found> {
     if let Some(common) = common_of(&dir)
         && !workspace.path().starts_with(common.path())
         && is_repository(&common)
-        && names_back(&dir, workspace)
+        && names_back(&dir, workspace, mounts)
     {
         return Some(Found::Linked { common, own: Some(dir) });
     }
-    if is_submodule(&dir) && is_repository(&dir) && has_worktree(&dir, workspace) {
+    if is_submodule(&dir) && is_repository(&dir) && has_worktree(&dir, workspace, mounts) {
         return Some(Found::Linked { common: dir, own: None });
     }
     // Of the workspace: what is in it, is shown.
@@ -427,27 +445,27 @@ fn is_repository(dir: &Source) -> bool {
 }
 
 /// Whether `gitdir` in `dir` names the `.git` of `workspace`.
-fn names_back(dir: &Source, workspace: &Source) -> bool {
+fn names_back(dir: &Source, workspace: &Source, mounts: &Mounts) -> bool {
     let Ok(text) = text_of(dir, "gitdir", MOST) else { return false };
     let named = dir.path().join(OsStr::from_bytes(text.trim_ascii()));
     let is_git = named.file_name() == Some(OsStr::new(".git"));
-    is_git && named.parent().is_some_and(|parent| is_same(parent, workspace))
+    is_git && named.parent().is_some_and(|parent| is_same(parent, workspace, mounts))
 }
 
 /// Whether core.worktree, as git writes it (without quotes), is `workspace`.
-fn has_worktree(dir: &Source, workspace: &Source) -> bool {
+fn has_worktree(dir: &Source, workspace: &Source, mounts: &Mounts) -> bool {
     let Ok(text) = text_of(dir, "config", MOST) else { return false };
     let value = text.split(|b| *b == b'\n').find_map(|line| {
         let (name, value) = line.split_at(line.iter().position(|b| *b == b'=')?);
         (name.trim_ascii() == b"worktree").then(|| value.trim_ascii_start().get(1..))?
     });
     let value = value.map(|value| dir.path().join(OsStr::from_bytes(value.trim_ascii())));
-    value.is_some_and(|path| is_same(&path, workspace))
+    value.is_some_and(|path| is_same(&path, workspace, mounts))
 }
 
 /// Whether a path, without a link in it, leads to what is open.
-fn is_same(path: &Path, source: &Source) -> bool {
-    Source::without_links(path).is_ok_and(|found| found.facts.inode == source.facts.inode)
+fn is_same(path: &Path, source: &Source, mounts: &Mounts) -> bool {
+    named(path, mounts).is_ok_and(|found| found.facts.inode == source.facts.inode)
 }
 
 /// extensions.worktreeConfig; any mention will do.
@@ -463,6 +481,9 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
 /// Most of a config or `.git` file, and of an index, that is read, in bytes.
 const MOST: usize = 1 << 20;
 const MOST_OF_AN_INDEX: usize = 64 << 20;
+
+/// The same of a `.git` file, which has one path.
+const MOST_OF_A_NAME: usize = 8 << 10;
 
 /// Most files beside hooks that are looked at.
 const MOST_HOOKS: usize = 4096;

@@ -2,7 +2,7 @@
 //! at every place of the room that shows the same file. Invariant 14 of DESIGN.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_init::error::{Errno, Step};
 
@@ -50,10 +50,10 @@ pub fn elsewhere<'a>(
     for (key, (option, kind)) in places {
         let under = own.iter().find(|(k, _)| *k == key).map(|(_, kind)| *kind);
         let Some((guard, object)) = guarded(key, kind, under, &all) else { continue };
-        let names = mounts.names(&object);
+        let names = names(&object, mounts);
         let mut is_exposed = false;
         for view in &views {
-            for name in &names {
+            for (name, part) in &names {
                 let one = (*option, key, guard);
                 match view.meets(name) {
                     Meets::Not => {}
@@ -61,7 +61,7 @@ pub fn elsewhere<'a>(
                         is_exposed = true;
                         let at = joined(view.key, rest);
                         if at != *key && nearest(&all, &at) == Some(view.key) {
-                            more.push((at, (*option, kind.clone())));
+                            more.push((at, (*option, part_of(kind, part)?)));
                         }
                     }
                     Meets::Shows(_) => {}
@@ -77,6 +77,30 @@ pub fn elsewhere<'a>(
         }
     }
     Ok(more)
+}
+
+/// Every name of what is guarded, and of what is mounted in it: with the part that it is the name of.
+fn names(object: &Path, mounts: &Mounts) -> Vec<(PathBuf, PathBuf)> {
+    let parts = mounts.below(object).into_iter().map(|(rest, _)| rest.to_owned());
+    let of = |part: PathBuf| {
+        let names = mounts.names(&crate::mounts::joined(object, &part));
+        names.into_iter().map(move |name| (name, part.clone()))
+    };
+    std::iter::once(PathBuf::new()).chain(parts).flat_map(of).collect()
+}
+
+/// The same guard over a part.
+fn part_of(kind: &Kind, part: &Path) -> Result<Kind, Failure> {
+    match kind {
+        Kind::Bind(bind) if !part.as_os_str().is_empty() => {
+            let wrong = |errno| {
+                Failure::new(Step::ROOM, "--ro-bind", part.as_os_str().as_encoded_bytes(), errno)
+            };
+            let source = bind.source.beneath(part).map_err(wrong)?;
+            Ok(Kind::Bind(Bind { source, ..bind.clone() }))
+        }
+        _ => Ok(kind.clone()),
+    }
 }
 
 /// A file that has a second name is guarded by the one that was given.
@@ -101,7 +125,7 @@ fn guarded(
     kind: &Kind,
     under: Option<&Kind>,
     all: &BTreeMap<&Key, (&'static str, &Kind)>,
-) -> Option<(Guard, std::path::PathBuf)> {
+) -> Option<(Guard, PathBuf)> {
     match kind {
         Kind::Bind(bind) if bind.mode == Mode::ReadOnly => {
             Some((Guard::ReadOnly, bind.source.path().to_owned()))

@@ -54,15 +54,23 @@ impl Source {
         self.fd
     }
 
-    /// Takes what the room has read.
-    fn discard(&self, mut count: usize, null: &OwnedFd, buffer: &mut [u8]) {
+    /// Takes what the room has read. `from`: where it was read from, of a file.
+    fn discard(&self, mut count: usize, from: i64, null: &OwnedFd, buffer: &mut [u8]) {
         let fd = self.fd.as_raw_fd();
+        if self.kind == Kind::File {
+            // Whoever shares the place may be further by now.
+            let to = from.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+            if sys::offset(fd).is_ok_and(|at| at < to) {
+                let _moved = sys::set_offset(fd, to);
+            }
+            return;
+        }
         while count > 0 {
             let most = count.min(buffer.len());
             let gone = match self.kind {
                 Kind::Pipe => sys::splice(fd, null.as_raw_fd(), count),
                 Kind::Socket => sys::receive(fd, buffer.get_mut(..most).unwrap_or_default()),
-                Kind::File => sys::skip(fd, count).map(|()| count),
+                Kind::File => return,
             };
             match gone {
                 Ok(gone) if gone > 0 => count = count.saturating_sub(gone),
@@ -82,6 +90,8 @@ pub struct Lent {
     buffer: Vec<u8>,
     /// Bytes in the room's pipe that the caller still has as well.
     ahead: usize,
+    /// Where in a file they begin.
+    from: i64,
     /// Slots that may be filled: a power of two.
     most: usize,
 }
@@ -94,7 +104,7 @@ impl Lent {
             Ok(null) if can_take_back => {
                 let buffer = if source.kind == Kind::Pipe { 0 } else { AT_ONCE };
                 let buffer = vec![0; buffer.max(sys::page_size())];
-                Ok(Lent { source, room, null, buffer, ahead: 0, most: most() })
+                Ok(Lent { source, room, null, buffer, ahead: 0, from: 0, most: most() })
             }
             _ => Err((source, room)),
         }
@@ -150,7 +160,7 @@ impl Lent {
         // It was writable though nothing had been read, so there was a slot more than were filled.
         self.most = if gone == 0 && self.ahead > 0 { 1 } else { most() };
         self.ahead = self.ahead.min(stays);
-        self.source.discard(gone, &self.null, &mut self.buffer);
+        self.source.discard(gone, self.from, &self.null, &mut self.buffer);
     }
 
     /// Fills the room's pipe. 0: the source has ended.
@@ -161,7 +171,10 @@ impl Lent {
         let there = match self.source.kind {
             Kind::Pipe => sys::waiting(source),
             Kind::Socket => sys::peek(source, buffer),
-            Kind::File => sys::offset(source).and_then(|at| sys::read_at(source, buffer, at)),
+            Kind::File => sys::offset(source).and_then(|at| {
+                self.from = at;
+                sys::read_at(source, buffer, at)
+            }),
         }?;
         let slots = 1 << (there / page).clamp(1, self.most).ilog2();
         let _or_less = sys::set_pipe_size(room, slots * page);

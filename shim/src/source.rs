@@ -5,7 +5,7 @@
 //!
 //! A symbolic link may be an agent's, of an earlier run or of a room beside this one. So it is followed
 //! only where no agent can have made it: in a directory that is root's, and that only root may write in.
-//! Rooms of root write what is root's too: of those, only the directories of the system count.
+//! Rooms of root write what is root's too: for root, only a few directories of the system count.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -200,6 +200,14 @@ impl Resolver<'_> {
         format!("{what} did not answer within {seconds} s: see whether its server is there")
     }
 
+    /// Sees whether what lies there answers, where that is in doubt.
+    pub fn answers(&self, path: &Path) -> Result<(), Errno> {
+        match self.mounts.may_wait() && self.on_the_way(path).is_some() {
+            true => self.try_out(path),
+            false => Ok(()),
+        }
+    }
+
     /// Lets a child open it, which can be ended: a process that waits for a file system can do
     /// nothing else. fork(2), pidfd_open(2).
     fn try_out(&self, path: &Path) -> Result<(), Errno> {
@@ -312,7 +320,7 @@ fn other_way(link: &Path, path: &Path) -> String {
     match leads_to(path) {
         Some(real) => format!(
             "{link} is a symbolic link that an agent may have made: name {}, or follow links of all directories with --follow-links",
-            shown(&real)
+            typed(&real)
         ),
         None => format!("{link} is a symbolic link: name what it leads to, if it is there"),
     }
@@ -341,6 +349,19 @@ fn is_magic(link: &Source) -> Result<bool, Errno> {
 /// For a line of text: whatever is in a name, it does not end the line.
 pub fn shown(path: &Path) -> String {
     path.as_os_str().as_bytes().escape_ascii().to_string()
+}
+
+/// As it is typed at a shell.
+pub fn typed(path: &Path) -> String {
+    let bytes = path.as_os_str().as_bytes();
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"/._-+@:,=".contains(b);
+    match path.to_str() {
+        Some(text) if bytes.iter().all(is_plain) => text.to_owned(),
+        Some(text) if !text.contains(char::is_control) => {
+            format!("'{}'", text.replace('\'', "'\\''"))
+        }
+        _ => format!("$'{}'", shown(path)),
+    }
 }
 
 /// The same of what somebody else has written: of a long one, its begin.
@@ -400,12 +421,14 @@ fn names(path: &Path) -> Vec<OsString> {
     path.components().rev().filter_map(name).collect()
 }
 
-/// Whether a directory is one that a system consists of, or contains one: no workspace, of root
-/// either. By its name alone.
+/// Whether a directory is one that a system consists of, and nobody's workspace or bind: only links in
+/// these are followed for root, whose rooms write what is root's.
 fn is_of_the_system(dir: &Path) -> bool {
-    NO_WORKSPACE.iter().any(|system| Path::new(system).starts_with(dir))
-        || NOT_WITHIN.iter().any(|system| dir.starts_with(system))
+    SYSTEM.iter().any(|system| Path::new(system) == dir)
 }
+
+const SYSTEM: &[&str] =
+    &["/", "/usr", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/lib64", "/var", "/etc"];
 
 /// What is no workspace, nor is what contains it: directories that others rely on.
 #[rustfmt::skip]
@@ -432,11 +455,21 @@ mod tests {
     }
 
     #[test]
-    fn what_contains_a_system_is_of_it() {
-        for dir in ["/", "/usr", "/var", "/etc/alternatives", "/home", "/opt"] {
+    fn names_are_typed_as_a_shell_reads_them() {
+        for name in ["/a/b", "/a b/$c", "/it's", "/new\nline", "/\u{e9}", "/tab\t'q"] {
+            let script = format!("printf %s {}", typed(Path::new(name)));
+            let said = std::process::Command::new("bash").args(["-c", &script]).output();
+            let Ok(said) = said else { return }; // $'…' is bash's
+            assert_eq!(String::from_utf8(said.stdout).unwrap(), name);
+        }
+    }
+
+    #[test]
+    fn what_a_system_consists_of() {
+        for dir in ["/", "/usr", "/var", "/etc"] {
             assert!(is_of_the_system(Path::new(dir)), "{dir}");
         }
-        for dir in ["/home/u", "/srv/www", "/usr/local/lib", "/tmp/x", "/var/lib/x", "/etcetera"] {
+        for dir in ["/home", "/opt", "/etc/app", "/usr/lib/x", "/dev/shm", "/etcetera"] {
             assert!(!is_of_the_system(Path::new(dir)), "{dir}");
         }
     }

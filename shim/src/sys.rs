@@ -623,11 +623,13 @@ pub fn mount_id(fd: RawFd) -> Result<u64, Errno> {
     if stat.stx_mask & mask == 0 { Err(Errno::EOPNOTSUPP) } else { Ok(stat.stx_mnt_id) }
 }
 
-/// fcntl(2), F_GET_SEALS: whether nobody can write to it who does not already. Only a memfd is so.
+/// fcntl(2), F_GET_SEALS: whether nobody can write to it, cut it, or seal it further. Only a memfd is so.
 pub fn is_sealed(fd: RawFd) -> bool {
+    const SIZE: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    const CONTENT: i32 = libc::F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
     // SAFETY: F_GET_SEALS takes nothing.
     let seals = check_int(unsafe { libc::fcntl(fd, libc::F_GET_SEALS) });
-    seals.is_ok_and(|seals| seals & (libc::F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0)
+    seals.is_ok_and(|seals| seals & SIZE == SIZE && seals & CONTENT != 0)
 }
 
 /// close(2) of a descriptor by number, in the child.
@@ -1056,11 +1058,10 @@ pub fn offset(fd: RawFd) -> Result<i64, Errno> {
     check(unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) })
 }
 
-/// The same, `count` bytes on.
-pub fn skip(fd: RawFd, count: usize) -> Result<(), Errno> {
-    let count = i64::try_from(count).map_err(|_| Errno::EINVAL)?;
+/// The same, SEEK_SET.
+pub fn set_offset(fd: RawFd, offset: i64) -> Result<(), Errno> {
     // SAFETY: no memory is passed.
-    check(unsafe { libc::lseek(fd, count, libc::SEEK_CUR) }).map(drop)
+    check(unsafe { libc::lseek(fd, offset, libc::SEEK_SET) }).map(drop)
 }
 
 /// pread(2), again after EINTR. 0 is the end.

@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::guard;
 use crate::mounts::{self, Mounts};
 use crate::room::{self, Bind, Kind, Node};
-use crate::source::{MOST_LINKS, Resolver, Source, shown};
+use crate::source::{self, MOST_LINKS, Resolver, Source, shown};
 use crate::spec::{Mode, Mount, What};
 
 /// A path as a list of names, so that a directory sorts before what is in it.
@@ -43,7 +43,14 @@ fn refused(option: &str, object: &Path, errno: Errno) -> Failure {
 /// Checks a mount and what it speaks of on the host.
 pub fn asked(mount: &Mount, resolver: &Resolver) -> Result<Asked, Failure> {
     let Mount { option, dest, what } = mount;
-    let key = destination(dest).map_err(|errno| refused(option, dest, errno))?;
+    let key = destination(dest).map_err(|errno| {
+        let failure = refused(option, dest, errno);
+        match std::path::absolute(dest).ok().filter(|_| dest.is_relative()) {
+            Some(path) => failure
+                .hinting(format!("a path in the room is absolute, as {}", source::typed(&path))),
+            None => failure,
+        }
+    })?;
     let kind = match what {
         What::Bind(source, mode) => {
             Kind::Bind(bind(resolver.open(option, source)?, *mode, option)?)
@@ -170,7 +177,7 @@ pub fn resolve(
     for (key, place) in guard::elsewhere(base, &places, mounts, &mut warnings)? {
         places.entry(key).or_insert(place);
     }
-    for (key, parent) in pinned_parents(&places)? {
+    for (key, parent) in pinned_parents(&places, mounts)? {
         places.entry(key).or_insert(parent);
     }
     for (key, (option, kind)) in places {
@@ -184,7 +191,7 @@ pub fn resolve(
     for (at, target) in ways {
         put_link(&mut tree, at, target);
     }
-    let mut nodes = with_parents(tree, &mut warnings)?;
+    let mut nodes = with_parents(tree, mounts, &mut warnings)?;
     for node in &mut nodes {
         if let Kind::Bind(bind) = &mut node.kind
             && bind.can_be_written()
@@ -222,7 +229,10 @@ fn put_link(tree: &mut BTreeMap<Key, Entry>, at: &Path, target: &Path) {
 
 /// Parents of a place within a writable bind are mount points too. Otherwise the agent could rename one
 /// and make its own, which the next run, or the host, would take for the one that was meant.
-fn pinned_parents(places: &BTreeMap<Key, Place>) -> Result<Vec<(Key, Place)>, Failure> {
+fn pinned_parents(
+    places: &BTreeMap<Key, Place>,
+    mounts: &Mounts,
+) -> Result<Vec<(Key, Place)>, Failure> {
     let mut parents = Vec::new();
     for (key, (option, kind)) in places {
         if matches!(kind, Kind::Link(_) | Kind::File(_)) {
@@ -237,7 +247,7 @@ fn pinned_parents(places: &BTreeMap<Key, Place>) -> Result<Vec<(Key, Place)>, Fa
             let rest = path_of(key.get(depth..n).unwrap_or(&[]));
             let rest = rest.strip_prefix("/").unwrap_or(&rest);
             let wrong = |errno| refused(option, &path_of(key), errno);
-            let source = bind.source.beneath(rest).map_err(wrong)?;
+            let source = beneath(bind, rest, mounts).map_err(wrong)?;
             if source.facts.is_link() {
                 return Err(wrong(Errno::ELOOP));
             }
@@ -338,6 +348,7 @@ fn put(
 /// Directories that nobody asked for are made where they can be.
 fn with_parents(
     tree: BTreeMap<Key, Entry>,
+    mounts: &Mounts,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Node>, Failure> {
     let mut nodes: Vec<Node> = Vec::new();
@@ -369,11 +380,11 @@ fn with_parents(
             Some((Kind::Bind(bind) | Kind::Overlay(bind), _)) if bind.is_dir() => {
                 let rest = path_of(key.get(depth..).unwrap_or(&[]));
                 let rest = rest.strip_prefix("/").unwrap_or(&rest);
-                let place = bind.source.beneath(rest).map_err(wrong)?;
+                let place = beneath(bind, rest, mounts).map_err(wrong)?;
                 if matches!(node.kind, Kind::Mask(_)) && place.has_other_names() {
-                    warnings.push(guard::other_name(option, &path, "hidden"));
+                    warnings.push(guard::other_name(option, &path, "read"));
                 }
-                node = beneath(&place, node).map_err(wrong)?;
+                node = over(&place, node).map_err(wrong)?;
             }
             Some(_) => return Err(wrong(Errno::ENOTDIR)),
         }
@@ -383,8 +394,15 @@ fn with_parents(
     Ok(nodes)
 }
 
+/// What lies in a directory that is shown; a mount below it may not answer.
+fn beneath(bind: &Bind, rest: &Path, mounts: &Mounts) -> Result<Source, Errno> {
+    let path = bind.source.path().join(rest);
+    Resolver { follow: false, mounts }.answers(&path)?;
+    bind.source.beneath(rest)
+}
+
 /// A node over what is open in a directory of the host.
-fn beneath(place: &Source, mut node: Node) -> Result<Node, Errno> {
+fn over(place: &Source, mut node: Node) -> Result<Node, Errno> {
     if place.facts.is_link() {
         return Err(Errno::ELOOP);
     }

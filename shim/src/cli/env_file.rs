@@ -59,7 +59,7 @@ fn assignment(line: &[u8]) -> Result<Option<Assignment<'_>>, &'static str> {
     let Some(text) = rest.strip_prefix(b"=") else {
         return Err(match rest.first() {
             None => BARE,
-            Some(b) if is_blank(b) => BARE,
+            Some(b) if is_blank(b) && without_blanks(rest).first() != Some(&b'=') => BARE,
             Some(_) => NO_NAME,
         });
     };
@@ -210,7 +210,7 @@ mod tests {
             ("A", "--env NAME"),
             ("export A", "--env NAME"),
             ("export", "--env NAME"),
-            ("A =1", "--env NAME"),
+            ("A =1", "right behind it"),
             ("A=1 B=2", "second word"),
             ("A= b", "second word"),
             ("export A=1 B", "second word"),

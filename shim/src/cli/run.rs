@@ -94,7 +94,7 @@ pub(super) const OPTIONS: &[Opt<Run>] = &[
     opt("tmpfs-inodes", "N",       "most files in them [65536]", |r, v| limit(r, v, Resource::TmpfsInodes)),
     opt("output",       "SIZE",    "most bytes on standard output and error [16M]", |r, v| limit(r, v, Resource::Output)),
     opt("tty",         "auto|on|off",  "a terminal of the room's own [auto: if stdin and stdout are one]", tty),
-    opt("keep-fd",     "N",            "descriptor N of the caller, at the same number", |r, v| { r.keep.push(descriptor(v)?); Ok(()) }),
+    opt("keep-fd",     "N",            "descriptor N of the caller, a socket or a file that lies in\nnothing that is shown, at the same number", |r, v| { r.keep.push(descriptor(v)?); Ok(()) }),
     opt("json-status-fd", "N",         "write records of what happens to descriptor N, a line each", |r, v| { r.status_fd = Some(descriptor(v)?); Ok(()) }),
     opt("best-effort", "",             "accept what this host cannot enforce, and say what it is", |r, _| { r.spec.best_effort = true; Ok(()) }),
     opt("dry-run",     "",             "print what the room would hold, and start nothing", |r, _| { r.dry_run = true; Ok(()) }),
@@ -338,7 +338,7 @@ fn unread(path: &OsStr, errno: Errno) -> (String, String) {
     };
     let hint = match errno {
         Errno::ELOOP => source::leads_to(Path::new(path))
-            .map(|path| format!("name {}, or --follow-links", source::shown(&path))),
+            .map(|path| format!("name {}, or --follow-links", source::typed(&path))),
         Errno::EOPNOTSUPP => {
             Some("what a command says is passed as /dev/fd/N, as in <(command)".into())
         }
