@@ -80,7 +80,7 @@ pub fn file(
     })
 }
 
-/// All of a regular file that is open, by O_PATH or to be read. The errors are those of [`file`]. It waits for nobody
+/// All of a regular file that is open, by O_PATH or to be read. The errors are those of [`fn@file`]. It waits for nobody
 /// but its file system, and gives up at `deadline` between two parts.
 pub fn opened(fd: BorrowedFd, most: usize, deadline: Option<Instant>) -> Result<Vec<u8>, Errno> {
     match sys::facts(fd.as_raw_fd())?.kind {

@@ -4,6 +4,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use agent_init::error::{Errno, Step};
 use agent_init::layers::Layers;
@@ -12,15 +13,18 @@ use crate::error::Failure;
 use crate::mounts::Mounts;
 use crate::plan::{Identity, Plan};
 use crate::room::{self, Bind, Kind, Node};
-use crate::source::{self, NO_WORKSPACE, NOT_WITHIN, Resolver, Source};
+use crate::source::{self, NO_WORKSPACE, NOT_WITHIN, PATIENCE, Resolver, Source};
 use crate::spec::{Base, Mode, Net, Spec};
 use crate::tree::Asked;
-use crate::{git, sockets, sys, tree};
+use crate::{bounded, git, sockets, sys, tree};
 
 /// Fills in the plan's nodes, environment and start directory.
 pub fn room(spec: &Spec, plan: &mut Plan) -> Result<(), Failure> {
     let mounts = Mounts::read();
-    let resolver = Resolver { follow: spec.follow_links, mounts: &mounts };
+    let left =
+        bounded::deadline(&spec.limits).map(|at| at.saturating_duration_since(Instant::now()));
+    let patience = left.map_or(PATIENCE, |left| left.min(PATIENCE));
+    let resolver = Resolver { follow: spec.follow_links, mounts: &mounts, patience };
     let open = |dir: &PathBuf| workspace(dir, &resolver);
     let workspace = spec.workspace.as_ref().map(open).transpose()?;
     let home = if spec.base == Base::Bare { room::BARE_HOME } else { room::HOME };

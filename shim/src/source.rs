@@ -27,8 +27,8 @@ pub const MOST_LINKS: usize = 40;
 /// errno(3).
 pub const ETIMEDOUT: Errno = Errno(110);
 
-/// How long a file system behind which is another machine or program may take to open a file.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// [`Resolver::patience`], where `--timeout` leaves more.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file of the host, open.
 #[derive(Clone, Debug)]
@@ -149,6 +149,8 @@ pub struct Resolver<'a> {
     pub follow: bool,
     /// What is mounted on the host.
     pub mounts: &'a Mounts,
+    /// How long a file system behind which is another machine or program may take to open a file.
+    pub patience: Duration,
 }
 
 impl Resolver<'_> {
@@ -196,8 +198,8 @@ impl Resolver<'_> {
             Some(point) => format!("the {} at {}", point.kind, shown(&point.at)),
             None => "a file system that its links lead to".into(),
         };
-        let seconds = PATIENCE.as_secs();
-        format!("{what} did not answer within {seconds} s: see whether its server is there")
+        let ms = self.patience.as_millis();
+        format!("{what} did not answer within {ms} ms: see whether its server is there")
     }
 
     /// Sees whether what lies there answers, where that is in doubt.
@@ -217,7 +219,7 @@ impl Resolver<'_> {
                 .is_ok_and(|source| sys::file_system_of(source.as_fd()).is_ok());
             sys::exit_now(i32::from(!opened))
         };
-        let ms = i32::try_from(PATIENCE.as_millis()).unwrap_or(i32::MAX);
+        let ms = i32::try_from(self.patience.as_millis()).unwrap_or(i32::MAX);
         let ended = sys::wait_readable(&[pidfd.as_fd()], ms)?;
         if ended.is_some() {
             return sys::wait(pidfd.as_fd()).map(drop); // why it failed is seen when we do the same

@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::guard;
 use crate::mounts::{self, Mounts};
 use crate::room::{self, Bind, Kind, Node};
-use crate::source::{self, MOST_LINKS, Resolver, Source, shown};
+use crate::source::{self, MOST_LINKS, PATIENCE, Resolver, Source, shown};
 use crate::spec::{Mode, Mount, What};
 
 /// A path as a list of names, so that a directory sorts before what is in it.
@@ -397,7 +397,7 @@ fn with_parents(
 /// What lies in a directory that is shown; a mount below it may not answer.
 fn beneath(bind: &Bind, rest: &Path, mounts: &Mounts) -> Result<Source, Errno> {
     let path = bind.source.path().join(rest);
-    Resolver { follow: false, mounts }.answers(&path)?;
+    Resolver { follow: false, mounts, patience: PATIENCE }.answers(&path)?;
     bind.source.beneath(rest)
 }
 
@@ -501,7 +501,7 @@ mod tests {
 
     fn tree(base: Vec<Node>, mounts: &[(&str, What)]) -> Result<Vec<String>, Errno> {
         let table = Mounts::default();
-        let resolver = Resolver { follow: false, mounts: &table };
+        let resolver = Resolver { follow: false, mounts: &table, patience: PATIENCE };
         let mounts = mounts.iter().map(|(dest, what)| {
             asked(&Mount { option: "--x", dest: dest.into(), what: what.clone() }, &resolver)
         });

@@ -115,7 +115,8 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
         is_apart(&fd, number, options.status_fd)?;
         sandbox = sandbox.keep_fd(fd, number);
     }
-    let plan = sandbox.plan()?;
+    let mut plan = sandbox.plan()?;
+    plan.warnings.extend(options.status_fd.and_then(mixed));
     if options.dry_run {
         let filter = format!("filter: {filter}\n");
         return super::print(&(filter + &tree::text(&plan.nodes, &Mounts::read()))).map(|()| None);
@@ -141,6 +142,16 @@ fn start(options: Run, stream: &mut Stream) -> Result<Option<Started>, Failure> 
 
 /// Bytes of a `--file` at most: what is larger does not fit a room's tmpfs anyway.
 const MOST_OF_A_FILE: usize = 64 << 20;
+/// Records in the file that takes what the agent says are not to be told from what it says.
+fn mixed(status_fd: RawFd) -> Option<String> {
+    let inode =
+        |fd: RawFd| sys::file_id(fd).ok().filter(|id| id.device.is_none()).map(|id| id.inode);
+    let records = inode(status_fd)?;
+    let stream = [(1, "standard output"), (2, "standard error")];
+    let (_, name) = stream.into_iter().find(|(fd, _)| inode(*fd) == Some(records))?;
+    Some(format!("--json-status-fd {status_fd} is {name} too: the agent can write records there"))
+}
+
 /// What the agent keeps is neither the file of the records nor one that it has a pipe in the place
 /// of, by whatever number. Devices that keep nothing are.
 fn is_apart(fd: &OwnedFd, number: RawFd, status_fd: Option<RawFd>) -> Result<(), Failure> {
