@@ -102,6 +102,7 @@ pub fn mounts(
         shown: Vec::new(),
         watch: Watch::default(),
         submodules: 0,
+        index_bytes: MOST_OF_AN_INDEX,
     };
     let file = workspace.path().join(".git");
     match find(workspace, mounts)? {
@@ -146,6 +147,8 @@ struct RepoMounts<'a> {
     shown: Shown,
     watch: Watch,
     submodules: usize,
+    /// Bytes that may still be read of indices.
+    index_bytes: usize,
 }
 
 impl RepoMounts<'_> {
@@ -210,7 +213,8 @@ impl RepoMounts<'_> {
     /// The repositories of submodules: `git status` of the workspace runs in each of them. `dir` has the index of
     /// the worktree `tree`, `common` the submodules' own directories.
     fn submodules(&mut self, tree: &Source, dir: &Source, common: &Source) -> Result<(), Failure> {
-        let index = text_of(dir, "index", MOST_OF_AN_INDEX);
+        let index = text_of(dir, "index", self.index_bytes);
+        self.index_bytes -= index.as_ref().map_or(0, Vec::len);
         let sha256 = text_of(common, "config", MOST).is_ok_and(|text| holds(&text, b"sha256"));
         let hash = if sha256 { 32 } else { 20 };
         let names = match index.map(|index| git_index::gitlinks(&index, hash)) {
@@ -478,7 +482,7 @@ fn holds(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|w| w == word)
 }
 
-/// Most of a config or `.git` file, and of an index, that is read, in bytes.
+/// Most of a config that is read, and of all indices together, in bytes.
 const MOST: usize = 1 << 20;
 const MOST_OF_AN_INDEX: usize = 64 << 20;
 

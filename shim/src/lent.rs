@@ -148,19 +148,29 @@ impl Lent {
         let Ok(there) = sys::waiting(self.room.as_raw_fd()) else { return };
         let (left, stays) = match there {
             0 => (0, 0),
-            // One splice(2), in which nobody else writes.
-            _ => reader(&self.room)
-                .and_then(|end| sys::splice(end.as_raw_fd(), self.null.as_raw_fd(), EVERYTHING))
-                .map_or_else(
-                    |e| if e == Errno::EAGAIN { (0, 0) } else { (there, there) },
-                    |n| (n, 0),
-                ),
+            _ => self.take_back().map_or((there, there), |left| (left, 0)),
         };
         let gone = self.ahead.saturating_sub(left);
         // It was writable though nothing had been read, so there was a slot more than were filled.
         self.most = if gone == 0 && self.ahead > 0 { 1 } else { most() };
         self.ahead = self.ahead.min(stays);
         self.source.discard(gone, self.from, &self.null, &mut self.buffer);
+    }
+
+    /// What the room has not read. One splice(2) takes all of it, unless a signal cuts it short.
+    fn take_back(&self) -> Result<usize, Errno> {
+        let end = reader(&self.room)?;
+        let mut left = 0;
+        for _ in 0..MOST_CUTS {
+            match sys::splice(end.as_raw_fd(), self.null.as_raw_fd(), EVERYTHING) {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(count) => left += count,
+                Err(Errno::EINTR) => {}
+                Err(errno) if left == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        Ok(left)
     }
 
     /// Fills the room's pipe. 0: the source has ended.
@@ -191,6 +201,9 @@ impl Drop for Lent {
         self.settle();
     }
 }
+
+/// Reads until the pipe is empty, at most: who writes into it without an end has read less.
+const MOST_CUTS: usize = 16;
 
 /// More than a pipe can hold.
 const EVERYTHING: usize = 1 << 30;
