@@ -155,9 +155,10 @@ fn workspace(dir: &Path, resolver: &Resolver) -> Result<Source, Failure> {
     }
     // `/` and whatever else contains or is a directory of the system, which may be a link itself, or
     // lie in one.
+    let are_moved = ["/usr", "/var"].iter().any(|dir| Source::is_link(Path::new(dir)));
     let of_the_system = |system: &&str| {
         let system = Path::new(system);
-        let is_moved = Source::is_link(system) || system.parent().is_some_and(Source::is_link);
+        let is_moved = are_moved || Source::is_link(system);
         let real = is_moved.then(|| Source::following_links(system).ok()).flatten();
         real.as_ref().map_or(system, Source::path).starts_with(source.path())
     };

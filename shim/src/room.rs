@@ -7,7 +7,7 @@ use std::sync::Arc;
 use agent_init::error::Errno;
 use agent_init::landlock::Access;
 
-use crate::source::{self, Source};
+use crate::source::Source;
 use crate::spec::Mode;
 
 /// How a node of the composed root comes to be.
@@ -253,7 +253,7 @@ fn shown(path: &CStr, source: Source) -> Option<Node> {
         let target = CString::new(source.target().ok()?.into_os_string().into_vec()).ok()?;
         return Some(node(path, Kind::Link(target)));
     }
-    let followed = source::at(source.path(), true).ok()?;
+    let followed = Source::following_links(source.path()).ok()?;
     let bound = followed.facts.is_dir() || followed.facts.is_file();
     bound.then(|| node(path, Kind::Bind(Bind::new(followed, Mode::ReadOnly))))
 }
