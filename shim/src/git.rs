@@ -456,15 +456,19 @@ fn names_back(dir: &Source, workspace: &Source, mounts: &Mounts) -> bool {
     is_git && named.parent().is_some_and(|parent| is_same(parent, workspace, mounts))
 }
 
-/// Whether core.worktree, as git writes it (without quotes), is `workspace`.
+/// Whether core.worktree is `workspace`.
 fn has_worktree(dir: &Source, workspace: &Source, mounts: &Mounts) -> bool {
     let Ok(text) = text_of(dir, "config", MOST) else { return false };
-    let value = text.split(|b| *b == b'\n').find_map(|line| {
+    let path = worktree_in(&text).map(|value| dir.path().join(OsStr::from_bytes(value)));
+    path.is_some_and(|path| is_same(&path, workspace, mounts))
+}
+
+/// core.worktree of a config, as git writes it: without quotes.
+fn worktree_in(config: &[u8]) -> Option<&[u8]> {
+    config.split(|b| *b == b'\n').find_map(|line| {
         let (name, value) = line.split_at(line.iter().position(|b| *b == b'=')?);
-        (name.trim_ascii() == b"worktree").then(|| value.trim_ascii_start().get(1..))?
-    });
-    let value = value.map(|value| dir.path().join(OsStr::from_bytes(value.trim_ascii())));
-    value.is_some_and(|path| is_same(&path, workspace, mounts))
+        (name.trim_ascii() == b"worktree").then(|| value.get(1..).map(<[u8]>::trim_ascii))?
+    })
 }
 
 /// Whether a path, without a link in it, leads to what is open.
@@ -514,5 +518,28 @@ impl Watch {
         };
         let lines = self.0.iter().filter(there).map(line).collect();
         at_most_ten(lines, "have appeared that git may obey")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_worktree_of_a_config_is_a_part_of_it(noise in "[a-z=\\n\\t .]{0,60}", path in "[a-z./]{1,20}") {
+            if let Some(value) = worktree_in(noise.as_bytes()) {
+                prop_assert!(noise.as_bytes().windows(value.len().max(1)).any(|w| w == value) || value.is_empty());
+            }
+            let config = format!("[core]\n\tbare = false\n\tworktree = {path}\n");
+            prop_assert_eq!(worktree_in(config.as_bytes()), Some(path.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn dots_are_taken_out_by_the_text() {
+        assert_eq!(plain(Path::new("/a/b/../c/./../../d")), Path::new("/d"));
+        assert_eq!(plain(Path::new("/../..")), Path::new("/"));
     }
 }

@@ -155,6 +155,7 @@ fn unescaped(mut text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TABLE: &[u8] = b"\
 1 0 8:1 / / rw - ext4 /dev/sda1 rw
@@ -173,6 +174,27 @@ mod tests {
         assert_eq!(mounts.0[6].at, Path::new("/mnt/a b"));
         assert_eq!(unescaped(b"\\134\\12"), b"\\\\12");
         assert_eq!(Mounts::of(b"\n1\n1 2 3 4\n").0, []);
+    }
+
+    proptest! {
+        /// A mount point's name may be an agent's, of a FUSE mount for one.
+        #[test]
+        fn noise_is_no_panic(table in proptest::collection::vec(any::<u8>(), 0..300), path in "/[a-z/]{0,12}") {
+            let mounts = Mounts::of(&table);
+            let path = Path::new(&path);
+            prop_assert!(mounts.names(path).contains(&path.to_owned()));
+            mounts.below(path);
+            mounts.of_devices(path);
+        }
+
+        #[test]
+        fn a_name_is_read_back(name in proptest::collection::vec(1u8.., 1..40)) {
+            let written: Vec<u8> = name.iter().flat_map(|b| match b {
+                b' ' | b'\t' | b'\n' | b'\\' => format!("\\{b:03o}").into_bytes(),
+                b => vec![*b],
+            }).collect();
+            prop_assert_eq!(unescaped(&written), name);
+        }
     }
 
     #[test]

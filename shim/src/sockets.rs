@@ -99,6 +99,16 @@ const DATAGRAMS: &[u8] = b"0002";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn noise_is_no_panic(line in "[ 0-9a-f:@/]{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            for line in [line.as_bytes(), &bytes] {
+                prop_assert!(bound(line).is_none_or(|name| line.ends_with(name) && !name.is_empty()));
+            }
+        }
+    }
 
     #[test]
     fn a_listener_is_a_line_with_its_flag_and_a_name() {

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -61,6 +61,17 @@ pub fn exchange(one: &CStr, other: &CStr) -> Result<(), i32> {
     // SAFETY: both strings outlive the call.
     let ret = unsafe { libc::renameat2(here, one, here, other, libc::RENAME_EXCHANGE) };
     check(ret.into()).map(drop)
+}
+
+/// The same, sealed against writing, F_SEAL_WRITE, and against nothing else.
+pub fn half_sealed_memfd() -> OwnedFd {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the kernel reads a NUL-terminated name; the descriptor is new.
+    let fd = unsafe { OwnedFd::from_raw_fd(libc::memfd_create(c"tests".as_ptr(), flags)) };
+    // SAFETY: F_ADD_SEALS takes a number.
+    let ret = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_WRITE) };
+    assert_eq!(ret, 0);
+    fd
 }
 
 /// pidfd_open(2); `None` if there is no such process.

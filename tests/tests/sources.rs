@@ -284,6 +284,74 @@ fn what_is_mounted_in_a_guarded_directory_is_guarded() {
     assert_eq!(output.ok(), "SECRET\nSECRET\n", "{output:?}");
 }
 
+/// A descriptor of a file that the room shows leads around its guard: the mount that it was opened on is the
+/// host's. Not below /tmp, where the room has a rule for its own /tmp.
+#[test] // seen to write .git/config with `may_be_opened_again` that leaves files to Landlock
+fn a_descriptor_is_no_way_around_a_guard() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let ws = scratch.dir("ws");
+    scratch.file("ws/kept", "kept\n");
+    scratch.file("beside", "beside\n");
+    let shim = agent_tests::bins::bin("agent-shim");
+    let with = |file: &str, more: &str| {
+        let script = format!(
+            "exec {0} run --workspace {1} {more} --keep-fd 3 -- sh -c 'echo evil >>/proc/self/fd/3; cat <&3' 3<{file}",
+            shim.display(),
+            ws.display()
+        );
+        run(Command::new("sh").args(["-c", &script]))
+    };
+    let kept = format!("{}/kept", ws.display());
+    for more in ["", &format!("--ro-bind {kept} {kept}"), &format!("--mask {kept}")] {
+        let output = with(&kept, more);
+        assert_eq!((output.code(), &*output.stdout), (125, ""), "{output:?}");
+        assert!(output.stderr.contains("a file that the room shows"), "{output:?}");
+    }
+    let beside = with(&format!("{}/beside", scratch.at("").display()), "");
+    assert_eq!(beside.ok(), "beside\n", "{beside:?}");
+    assert_eq!(std::fs::read_to_string(scratch.at("beside")).unwrap(), "beside\n");
+    assert_eq!(std::fs::read_to_string(scratch.at("ws/kept")).unwrap(), "kept\n");
+}
+
+/// However much an agent has left to be told of, it is told in few lines of bounded length.
+#[test] // seen to fail without `at_most_ten` and `brief`: 5 MB in one line, 4000 lines
+fn what_an_agent_left_floods_nobody() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let ws = scratch.dir("ws");
+    let git = run(Command::new("git").args(["init", "-q"]).arg(&ws));
+    if git.code() != 0 {
+        return skip("what_an_agent_left_floods_nobody", "no git");
+    }
+    for n in 0..2000 {
+        symlink("../../script", scratch.at(&format!("ws/.git/hooks/h{n}"))).unwrap();
+    }
+    let said = sh(&["--workspace", text(&ws)], "true").stderr;
+    assert!((2..=12).contains(&said.lines().count()) && said.contains("1990 more"), "{said}");
+    let other = scratch.dir("other");
+    for (length, code) in [(7000, 0), (1 << 20, 125)] {
+        scratch.file("other/.git", &format!("gitdir: /{}", "\u{1}".repeat(length)));
+        let output = sh(&["--workspace", text(&other)], "true");
+        assert_eq!(output.code(), code);
+        assert!(output.stderr.len() < 4096, "{} bytes", output.stderr.len());
+    }
+}
+
+/// Records that cannot be told from what the agent says are told of.
+#[test] // seen to fail without `mixed`
+fn records_in_a_stream_are_told() {
+    let _alone = alone();
+    let scratch = Scratch::new();
+    let shim = agent_tests::bins::bin("agent-shim");
+    for (redirection, told) in [("3>records", false), ("3>records >&3", true), ("3>&2", true)] {
+        let script = format!("{} run --json-status-fd 3 -- true {redirection}", shim.display());
+        let output = run(Command::new("sh").args(["-c", &script]).current_dir(scratch.at("")));
+        let says = output.stderr.contains("the agent can write records there");
+        assert_eq!(says, told, "{output:?}");
+    }
+}
+
 /// A second name of a guarded file is told of.
 #[test] // seen to fail without the check of `links`
 fn a_guarded_file_with_a_second_name_is_told() {
@@ -429,6 +497,8 @@ fn a_file_system_that_does_not_answer_is_named() {
         {1} run --ro-bind {0}/in/link /x -- echo ran; echo $?
         {1} run --follow-links --ro-bind {0}/in/link /x -- echo ran; echo $?
         {1} run --env-file {0}/in/link --timeout 1s -- echo ran; echo $?
+        echo gitdir: {0}/far/x >{0}/in/.git
+        {1} run --workspace {0}/in -- true; echo $?
         {1} run --dry-run --ro-bind {0} /x -- true | grep far",
         scratch.at("ws").display(),
         agent_tests::bins::bin("agent-shim").display()
@@ -439,7 +509,7 @@ fn a_file_system_that_does_not_answer_is_named() {
         return skip(test, "no FUSE mount can be made here");
     }
     assert!(
-        output.ok().starts_with(&format!("{}    with far, a mount of fuse", "125\n".repeat(6))),
+        output.ok().starts_with(&format!("{}0\n    with far, a mount of fuse", "125\n".repeat(6))),
         "{output:?}"
     );
     assert_eq!(output.stderr.matches("did not answer").count(), 4, "{output:?}");

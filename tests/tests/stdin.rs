@@ -484,3 +484,20 @@ fn a_file_is_read_from_where_the_caller_is() {
     assert_eq!((output.ok(), file.stream_position().unwrap()), ("two\n", 8));
     alone.no_stray();
 }
+
+/// A file that somebody else reads on in meanwhile: what neither has read is still there.
+#[test] // seen to fail with the bytes counted on from where the other one is
+fn a_file_that_is_shared_loses_nothing() {
+    let _alone = alone();
+    let dir = Scratch::new();
+    dir.file("lines", "a\nb\nc\n");
+    let script = format!(
+        "exec 5<lines; mkfifo go; {} run -- sh -c 'read x; echo $x; read y' <&5 >said &
+        while [ ! -s said ]; do sleep .01; done
+        dd bs=2 count=1 <&5 2>/dev/null; kill -TERM $!; wait $!; cat <&5",
+        bins::bin("agent-shim").display()
+    );
+    let output = run_for(Command::new("bash").args(["-c", &script]).current_dir(dir.at("")), LIMIT);
+    println!("{output:?}");
+    assert!(output.stdout.ends_with("c\n"), "{output:?}");
+}
