@@ -18,8 +18,8 @@ use crate::plan::{Identity, Plan};
 use crate::room::{Kind, Node, relative};
 use crate::sys::{self, NODEV, NOSUID, RDONLY};
 
-/// Makes the mount namespace what the layers ask for, and enters it.
-pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
+/// What the host's root is needed for: nothing spreads to it from now on, and all that is shown of it is held.
+pub fn hold(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
     let layers = plan.made();
     if !layers.intersects(Layers::MNT | Layers::PID) && plan.identity != Identity::RealRoot {
         return Ok(());
@@ -29,8 +29,13 @@ pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
         "mount",
         "/, MS_PRIVATE",
     )?;
+    if layers.contains(Layers::MNT) { pins.rest(plan) } else { Ok(()) }
+}
+
+/// Makes the mount namespace what the layers ask for, and enters it.
+pub fn compose(plan: &Plan, pins: &Pins) -> Result<(), Failure> {
+    let layers = plan.made();
     if layers.contains(Layers::MNT) {
-        pins.rest(plan)?;
         enter(plan)?;
         fill(plan, pins)
     } else if layers.contains(Layers::PID) {

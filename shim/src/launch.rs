@@ -366,8 +366,9 @@ fn prepare(ready: &Ready) -> Result<(), Failure> {
     sys::umask(0);
     outer_ids(ready)?;
     few_watchers(plan);
+    compose::hold(plan, &ready.pins)?;
     if plan.made().contains(Layers::MNT) && ready.nulls.contains(&true) {
-        stdio::out_of_reach(&ready.stdio, ready.nulls)?;
+        stdio::out_of_reach(&ready.stdio, ready.nulls, ready.pins.at(plan, c"/dev/null"))?;
     }
     compose::compose(plan, &ready.pins)?;
     inner_namespaces(ready)?;

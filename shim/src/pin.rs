@@ -33,6 +33,12 @@ impl Pins {
         self.0.get(n).map_or(-1, Cell::get)
     }
 
+    /// The mount of the device at `path`, if the room has that one.
+    pub fn at(&self, plan: &Plan, path: &CStr) -> Option<RawFd> {
+        let is_there = |n: &Node| n.path.as_c_str() == path && matches!(n.kind, Kind::Device(..));
+        plan.nodes.iter().position(is_there).map(|n| self.get(n)).filter(|fd| *fd != -1)
+    }
+
     fn set(&self, n: usize, fd: RawFd) {
         if let Some(cell) = self.0.get(n) {
             cell.set(fd);
@@ -146,18 +152,20 @@ fn is_shown_so(
     Ok(())
 }
 
+/// How a device is mounted: it can be read and written all the same.
+pub const OUT_OF_REACH: u64 = RDONLY | NOSUID | NOEXEC;
+
 /// A device of the host, its mode, owner and times out of reach. A name is not trusted
 /// (CVE-2025-31133).
-fn device(path: &CStr, major: u32, minor: u32) -> Result<RawFd, Failure> {
+pub fn device(path: &CStr, major: u32, minor: u32) -> Result<RawFd, Failure> {
     let name = path.to_bytes();
     let file = sys::open_no_links(path).at(Step::PIN, "openat2", name)?;
     let tree = sys::clone_tree(file, false).at(Step::PIN, "open_tree", name)?;
     sys::close(file).at(Step::PIN, "close", name)?;
-    let attrs = RDONLY | NOSUID | NOEXEC;
-    sys::set_tree(tree, attrs, None).at(Step::PIN, "mount_setattr", name)?;
+    sys::set_tree(tree, OUT_OF_REACH, None).at(Step::PIN, "mount_setattr", name)?;
     let flags = sys::mount_flags(tree).at(Step::PIN, "fstatvfs", name)?;
     let device = sys::file_id(tree).at(Step::PIN, "fstat", name)?.device;
-    if device != Some((major, minor)) || flags & attrs != attrs {
+    if device != Some((major, minor)) || flags & OUT_OF_REACH != OUT_OF_REACH {
         return Err(Failure::not_in_force(Step::PIN, name));
     }
     Ok(tree)

@@ -289,11 +289,8 @@ fn by_names(path: &Path, follow: bool) -> Result<Source, Refusal> {
             continue;
         }
         let target = next.target()?;
-        if links.len() == MOST_LINKS {
+        if links.len() == MOST_LINKS || is_magic(&next)? {
             return Err(Errno::ELOOP.into());
-        }
-        if is_magic(&next)? {
-            return Err(Errno::EPERM.into());
         }
         if !follow && !here.is_roots_alone(sys::ids().0) {
             return Err(Refusal::Link(next.path().to_owned()));

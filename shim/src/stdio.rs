@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use agent_init::error::{Errno, Step};
 
 use crate::error::{At, Failure, errno_of};
-use crate::sys::{self, NOEXEC, NOSUID, RDONLY};
+use crate::pin::{self, OUT_OF_REACH};
+use crate::sys;
 
 /// What one of them is.
 #[derive(Debug, Default)]
@@ -96,14 +97,16 @@ fn past(fd: BorrowedFd, last: RawFd) -> Result<OwnedFd, Failure> {
 }
 
 /// In the child, before it leaves the host's root: /dev/null is opened on a mount of its own that is
-/// read-only, in the place of what is there. Its mode, owner and times are then out of reach.
-pub fn out_of_reach(agents: &[Option<OwnedFd>; 3], nulls: [bool; 3]) -> Result<(), Failure> {
+/// read-only, in the place of what is there. Its mode, owner and times are then out of reach. `pinned`:
+/// that mount, where the room has it too; a mount that ends with its descriptor costs more than all this.
+pub fn out_of_reach(
+    agents: &[Option<OwnedFd>; 3],
+    nulls: [bool; 3],
+    pinned: Option<RawFd>,
+) -> Result<(), Failure> {
     const NAME: &CStr = c"/dev/null";
     let name = NAME.to_bytes();
-    let file = sys::open_no_links(NAME).at(Step::STDIO, "openat2", name)?;
-    let tree = sys::clone_tree(file, false).at(Step::STDIO, "open_tree", name)?;
-    let attrs = RDONLY | NOSUID | NOEXEC;
-    sys::set_tree(tree, attrs, None).at(Step::STDIO, "mount_setattr", name)?;
+    let tree = pinned.map_or_else(|| pin::device(NAME, 1, 3), Ok)?;
     let null = sys::open_again(tree, libc::O_RDWR).at(Step::STDIO, "open", name)?;
     for agents in
         agents.iter().zip(nulls).filter_map(|(fd, is_null)| fd.as_ref().filter(|_| is_null))
@@ -112,14 +115,11 @@ pub fn out_of_reach(agents: &[Option<OwnedFd>; 3], nulls: [bool; 3]) -> Result<(
         sys::replace(null, number).at(Step::STDIO, "dup3", name)?;
         let device = sys::file_id(number).at(Step::STDIO, "fstat", name)?.device;
         let flags = sys::mount_flags(number).at(Step::STDIO, "fstatvfs", name)?;
-        if device != Some((1, 3)) || flags & attrs != attrs {
+        if device != Some((1, 3)) || flags & OUT_OF_REACH != OUT_OF_REACH {
             return Err(Failure::not_in_force(Step::STDIO, name));
         }
     }
-    for fd in [file, tree, null] {
-        sys::close(fd).at(Step::STDIO, "close", name)?;
-    }
-    Ok(())
+    sys::close(null).at(Step::STDIO, "close", name)
 }
 
 /// /dev/null, of the host.

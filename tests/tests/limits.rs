@@ -237,18 +237,18 @@ fn open_files_are_bounded() {
     let open = |most| seen(attack(&["open", "2000"]).limit(Resource::OpenFiles, most)).output;
     assert_eq!(open(Some(30)).ok(), format!("30 {}\n", libc::EMFILE));
     assert_eq!(open(Some(40)).ok(), format!("40 {}\n", libc::EMFILE));
-    let output = run(Command::new("sh").args(["-c", "ulimit -n 50; exec \"$@\"", "sh"]).args([
+    let output = run(Command::new("sh").args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).args([
         bins::bin("agent-shim").to_str().unwrap(),
         "run",
         "--nofile",
-        "60",
+        "80",
         "--",
         "sh",
         "-c",
         "ulimit -Hn",
     ]));
-    assert_eq!(output.ok(), "50\n");
-    let line = "agent-shim: warning: --nofile 50: RLIMIT_NOFILE, the caller's own hard limit\n";
+    assert_eq!(output.ok(), "64\n");
+    let line = "agent-shim: warning: --nofile 64: RLIMIT_NOFILE, the caller's own hard limit\n";
     assert_eq!(output.stderr, line);
 }
 

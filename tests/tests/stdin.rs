@@ -492,9 +492,10 @@ fn a_file_that_is_shared_loses_nothing() {
     let dir = Scratch::new();
     dir.file("lines", "a\nb\nc\n");
     let script = format!(
-        "exec 5<lines; mkfifo go; {} run -- sh -c 'read x; echo $x; read y' <&5 >said &
+        "exec 5<lines; {} run --workspace . -- sh -c \\
+            'read x; echo $x; while [ ! -e go ]; do sleep .01; done; read y' <&5 >said &
         while [ ! -s said ]; do sleep .01; done
-        dd bs=2 count=1 <&5 2>/dev/null; kill -TERM $!; wait $!; cat <&5",
+        dd bs=2 count=1 <&5 2>/dev/null; : >go; wait $!; cat <&5",
         bins::bin("agent-shim").display()
     );
     let output = run_for(Command::new("bash").args(["-c", &script]).current_dir(dir.at("")), LIMIT);

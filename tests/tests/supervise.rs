@@ -535,8 +535,9 @@ fn a_kept_descriptor_is_at_its_number() {
     );
     assert_eq!(by_shell(&script).ok(), "in\n");
     assert_eq!(std::fs::read_to_string(to).unwrap(), "out\n");
-    // Two numbers of a device that keeps nothing.
-    assert_eq!(by_shell("$shim --keep-fd 9 -- echo ran 9</dev/null").ok(), "ran\n");
+    // A device could be changed on the mount of the host that it was opened on.
+    let device = by_shell("$shim --keep-fd 9 -- echo ran 9</dev/null");
+    assert!(device.code() == 125 && device.stderr.contains("a device"), "{device:?}");
 }
 
 // -- The library ---------------------------------------------------------------------------------
