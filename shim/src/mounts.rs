@@ -67,6 +67,11 @@ impl Mounts {
         below
     }
 
+    /// Where file systems of this type are.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(move |point| point.kind == kind).map(|point| &*point.at)
+    }
+
     /// The mount that a path lies in.
     pub fn containing(&self, path: &Path) -> Option<&Point> {
         let depth = |p: &&Point| p.at.components().count();

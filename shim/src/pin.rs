@@ -162,7 +162,7 @@ pub fn device(path: &CStr, major: u32, minor: u32) -> Result<RawFd, Failure> {
     let file = sys::open_no_links(path).at(Step::PIN, "openat2", name)?;
     let tree = sys::clone_tree(file, false).at(Step::PIN, "open_tree", name)?;
     sys::close(file).at(Step::PIN, "close", name)?;
-    sys::set_tree(tree, OUT_OF_REACH, None).at(Step::PIN, "mount_setattr", name)?;
+    sys::set_mount(tree, OUT_OF_REACH).at(Step::PIN, "mount_setattr", name)?;
     let flags = sys::mount_flags(tree).at(Step::PIN, "fstatvfs", name)?;
     let device = sys::file_id(tree).at(Step::PIN, "fstat", name)?.device;
     if device != Some((major, minor)) || flags & OUT_OF_REACH != OUT_OF_REACH {

@@ -264,10 +264,11 @@ fn procs<'a>(
     binds: impl Iterator<Item = (&'a Key, &'static str, &'a Kind)>,
     mounts: &Mounts,
 ) -> Vec<(Key, Place)> {
+    let points: Vec<&Path> = mounts.of_kind("proc").collect();
     let mut masks = Vec::new();
     for (key, option, kind) in binds {
         let (Kind::Bind(bind) | Kind::Overlay(bind)) = kind else { continue };
-        for (rest, _) in mounts.below(bind.source.path()).iter().filter(|(_, p)| p.kind == "proc") {
+        for rest in points.iter().filter_map(|p| p.strip_prefix(bind.source.path()).ok()) {
             masks.push((joined(key, rest), (option, Kind::Mask(true))));
         }
     }
